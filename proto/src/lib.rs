@@ -1,1 +1,19 @@
-//! Placeholder until the first module lands.
+//! The contracts that `dgx-agent`, `control` and their tests share. Nothing here does work on pages.
+//!
+//! ```text
+//!  ids ──► keys ──► store          what things are called, where they lie, how to reach them
+//!  schema ──► rows                 Parquet tables: columns, validation, one struct a row
+//!  docs                            the JSON documents of a batch: spec, commit, manifest, sign-off
+//!  labelset                        labels with patterns and validators
+//!  grpc                            the agent's service
+//! ```
+
+pub mod docs;
+pub mod grpc;
+pub mod hash;
+pub mod ids;
+pub mod keys;
+pub mod parquet_io;
+pub mod rows;
+pub mod schema;
+pub mod store;

@@ -1,0 +1,430 @@
+//! Opening an object store from a URI, and the few operations on it that the pipeline uses.
+//!
+//! ```text
+//! ./data  /data  file:///data      a folder
+//! s3://bucket/prefix               AWS S3, MinIO, R2   (AWS_*, AWS_ENDPOINT_URL)
+//! gs://bucket/prefix               GOOGLE_*
+//! az://container/prefix            AZURE_*
+//! ```
+//!
+//! The environment comes in as a map, so that nothing here reads it behind the caller's back.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
+use object_store::{
+    ClientOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig,
+    aws::AmazonS3Builder, azure::MicrosoftAzureBuilder, buffered::BufWriter, gcp::GoogleCloudStorageBuilder,
+    local::LocalFileSystem, path::Path,
+};
+use url::Url;
+
+use crate::keys::Key;
+
+/// Environment variables by name.
+pub type Env = BTreeMap<String, String>;
+
+/// No file system takes a longer name.
+const MAX_NAME_BYTES: usize = 255;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error(
+        "{uri:?} is not a root: {reason}; use a folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
+    )]
+    Uri { uri: String, reason: String },
+    #[error("{uri} has no credentials: {hint}")]
+    NoCredentials { uri: String, hint: &'static str },
+    #[error("{uri} is not there")]
+    NotFound { uri: String },
+    #[error("{uri} refuses the credentials: {source}")]
+    Denied { uri: String, source: object_store::Error },
+    #[error("{uri} cannot be reached: {source}")]
+    Unreachable { uri: String, source: object_store::Error },
+    #[error("{uri} cannot be stored in a folder: the name {name:?} is longer than 255 bytes")]
+    NameTooLong { uri: String, name: String },
+    #[error("{uri} changed while it was read: its ETag is no longer {etag}")]
+    Changed { uri: String, etag: String },
+}
+
+/// What a create-only write found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    New,
+    /// Another object lies there, untouched.
+    Exists,
+}
+
+/// An object as a listing tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    pub key: Key,
+    pub bytes: u64,
+    pub etag: Option<String>,
+    pub last_modified: DateTime<Utc>,
+}
+
+/// One root of the pipeline.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<dyn ObjectStore>,
+    /// Of the root within the store.
+    prefix: Path,
+    root: RootUri,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.root.to_string()).finish()
+    }
+}
+
+/// A root in normal form, without credentials, query or trailing slash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootUri {
+    /// An absolute path.
+    Folder(PathBuf),
+    /// `scheme://bucket[/prefix]`
+    Bucket { scheme: String, bucket: String, prefix: String },
+}
+
+impl FromStr for RootUri {
+    type Err = StoreError;
+
+    fn from_str(uri: &str) -> Result<Self, StoreError> {
+        let wrong = |reason: &str| StoreError::Uri { uri: uri.to_owned(), reason: reason.to_owned() };
+        if uri.is_empty() {
+            return Err(wrong("it is empty"));
+        }
+        let Some((scheme, rest)) = uri.split_once("://") else {
+            let path = uri.strip_prefix("file:").unwrap_or(uri);
+            return folder(PathBuf::from(path)).map_err(|error| wrong(&error.to_string()));
+        };
+        if scheme == "file" {
+            let path = Url::parse(uri)
+                .ok()
+                .and_then(|url| url.to_file_path().ok())
+                .ok_or_else(|| wrong("a file URI has three slashes and an absolute path"))?;
+            return folder(path).map_err(|error| wrong(&error.to_string()));
+        }
+        if !matches!(scheme, "s3" | "gs" | "az") {
+            return Err(wrong("its scheme is not known"));
+        }
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let prefix = prefix.trim_matches('/');
+        if bucket.is_empty() || bucket.contains(['@', '?', '#']) {
+            return Err(wrong("it names no bucket"));
+        }
+        if prefix.split('/').any(|part| part == "..") || Path::parse(prefix).is_err() {
+            return Err(wrong("its prefix is not a plain path"));
+        }
+        Ok(Self::Bucket { scheme: scheme.into(), bucket: bucket.into(), prefix: prefix.into() })
+    }
+}
+
+fn folder(path: PathBuf) -> std::io::Result<RootUri> {
+    use std::path::Component;
+    let mut clean = PathBuf::new();
+    for component in std::path::absolute(path)?.components() {
+        match component {
+            Component::ParentDir => drop(clean.pop()),
+            other => clean.push(other),
+        }
+    }
+    Ok(RootUri::Folder(clean))
+}
+
+impl RootUri {
+    /// Whether `other` is this root or lies below it. `..` is resolved before.
+    pub fn contains(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Folder(root), Self::Folder(below)) => below.starts_with(root),
+            (
+                Self::Bucket { scheme, bucket, prefix },
+                Self::Bucket { scheme: other_scheme, bucket: other_bucket, prefix: below },
+            ) => {
+                scheme == other_scheme
+                    && bucket == other_bucket
+                    && (prefix.is_empty() || below == prefix || below.starts_with(&format!("{prefix}/")))
+            }
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for RootUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(path) => write!(f, "{}", path.display()),
+            Self::Bucket { scheme, bucket, prefix } if prefix.is_empty() => write!(f, "{scheme}://{bucket}"),
+            Self::Bucket { scheme, bucket, prefix } => write!(f, "{scheme}://{bucket}/{prefix}"),
+        }
+    }
+}
+
+impl Store {
+    /// Opens a root. Nothing is read or written yet, so a wrong key shows at the first use.
+    pub fn open(uri: &str, env: &Env) -> Result<Self, StoreError> {
+        let root: RootUri = uri.parse()?;
+        let wrong =
+            |error: object_store::Error| StoreError::Uri { uri: uri.to_owned(), reason: error.to_string() };
+        let (inner, prefix): (Arc<dyn ObjectStore>, String) = match &root {
+            RootUri::Folder(path) => {
+                let prefix = Path::from_absolute_path(path)
+                    .map_err(|error| StoreError::Uri { uri: uri.to_owned(), reason: error.to_string() })?;
+                return Ok(Self { inner: Arc::new(LocalFileSystem::new()), prefix, root });
+            }
+            RootUri::Bucket { scheme, bucket, prefix } => {
+                let store: Arc<dyn ObjectStore> = match scheme.as_str() {
+                    "s3" => Arc::new(s3(uri, bucket, env)?.build().map_err(wrong)?),
+                    "gs" => Arc::new(gcs(bucket, env).build().map_err(wrong)?),
+                    _ => Arc::new(azure(bucket, env).build().map_err(wrong)?),
+                };
+                (store, prefix.clone())
+            }
+        };
+        Ok(Self { inner, prefix: Path::from(prefix), root })
+    }
+
+    /// A root on a store that the caller made: for tests that inject faults.
+    pub fn with_inner(inner: Arc<dyn ObjectStore>, prefix: Path, root: RootUri) -> Self {
+        Self { inner, prefix, root }
+    }
+
+    pub fn root(&self) -> &RootUri {
+        &self.root
+    }
+
+    /// The full URI of a key, for people.
+    pub fn uri_of(&self, key: &Key) -> String {
+        format!("{}/{key}", self.root)
+    }
+
+    /// Where a key lies when the root is a folder.
+    pub fn local_path(&self, key: &Key) -> Option<PathBuf> {
+        match &self.root {
+            RootUri::Folder(root) => Some(root.join(key.as_str())),
+            RootUri::Bucket { .. } => None,
+        }
+    }
+
+    pub async fn get(&self, key: &Key) -> Result<Bytes, StoreError> {
+        let found = self.inner.get(&self.path(key)?).await.map_err(|error| self.error(key, error))?;
+        found.bytes().await.map_err(|error| self.error(key, error))
+    }
+
+    /// None when there is no such object.
+    pub async fn get_opt(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        match self.get(key).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The object's bytes as they arrive.
+    pub async fn stream(
+        &self,
+        key: &Key,
+    ) -> Result<BoxStream<'static, Result<Bytes, StoreError>>, StoreError> {
+        let found = self.inner.get(&self.path(key)?).await.map_err(|error| self.error(key, error))?;
+        let (store, key) = (self.clone(), key.clone());
+        Ok(found.into_stream().map_err(move |error| store.error(&key, error)).boxed())
+    }
+
+    pub async fn head(&self, key: &Key) -> Result<Object, StoreError> {
+        let meta = self.inner.head(&self.path(key)?).await.map_err(|error| self.error(key, error))?;
+        Ok(object(key.clone(), meta))
+    }
+
+    /// None when there is no such object.
+    pub async fn head_opt(&self, key: &Key) -> Result<Option<Object>, StoreError> {
+        match self.head(key).await {
+            Ok(object) => Ok(Some(object)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes an object whole; readers see the old one or the new one.
+    pub async fn put(&self, key: &Key, bytes: impl Into<Bytes>) -> Result<(), StoreError> {
+        let path = self.path(key)?;
+        self.inner.put(&path, bytes.into().into()).await.map_err(|error| self.error(key, error))?;
+        Ok(())
+    }
+
+    /// Writes an object unless one lies there. A retried request may find its own write: compare the content
+    /// before taking `Exists` for somebody else's.
+    pub async fn put_create(&self, key: &Key, bytes: impl Into<Bytes>) -> Result<Created, StoreError> {
+        let path = self.path(key)?;
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        match self.inner.put_opts(&path, bytes.into().into(), options).await {
+            Ok(_) => Ok(Created::New),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(Created::Exists),
+            Err(error) => Err(self.error(key, error)),
+        }
+    }
+
+    /// A writer for an object of unknown size: bounded memory, nothing visible before it is shut down.
+    pub fn writer(&self, key: &Key) -> Result<BufWriter, StoreError> {
+        Ok(BufWriter::new(self.inner.clone(), self.path(key)?))
+    }
+
+    /// No error when there is no such object.
+    pub async fn delete(&self, key: &Key) -> Result<(), StoreError> {
+        match self.inner.delete(&self.path(key)?).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.error(key, error)),
+        }
+    }
+
+    /// The objects below a prefix that ends in `/`, in no order.
+    pub fn list(&self, prefix: &str) -> BoxStream<'static, Result<Object, StoreError>> {
+        let folder = Key::from_listing(prefix.trim_end_matches('/'));
+        let path = match self.path(&folder) {
+            Ok(path) => path,
+            Err(error) => return futures::stream::iter([Err(error)]).boxed(),
+        };
+        let store = self.clone();
+        self.inner
+            .list(Some(&path))
+            .filter_map(move |found| {
+                let found = match found {
+                    Ok(meta) => store.key_of(&meta.location).map(|key| Ok(object(key, meta))),
+                    Err(object_store::Error::NotFound { .. }) if store.local_path(&folder).is_some() => None,
+                    Err(error) => Some(Err(store.error(&folder, error))),
+                };
+                futures::future::ready(found)
+            })
+            .boxed()
+    }
+
+    /// The objects below a prefix, sorted by key.
+    pub async fn list_sorted(&self, prefix: &str) -> Result<Vec<Object>, StoreError> {
+        let mut objects: Vec<Object> = self.list(prefix).try_collect().await?;
+        objects.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(objects)
+    }
+
+    pub(crate) fn inner(&self) -> Arc<dyn ObjectStore> {
+        self.inner.clone()
+    }
+
+    pub(crate) fn path(&self, key: &Key) -> Result<Path, StoreError> {
+        let uri = || self.uri_of(key);
+        if let RootUri::Folder(_) = self.root
+            && let Some(name) = key.as_str().split('/').find(|name| name.len() > MAX_NAME_BYTES)
+        {
+            return Err(StoreError::NameTooLong { uri: uri(), name: name.to_owned() });
+        }
+        let below = Path::parse(key.as_str())
+            .map_err(|error| StoreError::Uri { uri: uri(), reason: error.to_string() })?;
+        Ok(self.prefix.parts().chain(below.parts()).collect())
+    }
+
+    fn key_of(&self, path: &Path) -> Option<Key> {
+        let rest = path.as_ref().strip_prefix(self.prefix.as_ref())?;
+        Some(Key::from_listing(rest.trim_start_matches('/')))
+    }
+
+    fn error(&self, key: &Key, source: object_store::Error) -> StoreError {
+        let uri = self.uri_of(key);
+        match source {
+            object_store::Error::NotFound { .. } => StoreError::NotFound { uri },
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+                StoreError::Denied { uri, source }
+            }
+            source => StoreError::Unreachable { uri, source },
+        }
+    }
+}
+
+fn object(key: Key, meta: ObjectMeta) -> Object {
+    Object { key, bytes: meta.size, etag: meta.e_tag, last_modified: meta.last_modified }
+}
+
+/// The total time of a request covers its body, so it must fit a large part over a slow line.
+fn client() -> ClientOptions {
+    ClientOptions::new()
+        .with_connect_timeout(Duration::from_secs(5))
+        .with_timeout(Duration::from_secs(300))
+        .with_user_agent(http_user_agent())
+}
+
+fn http_user_agent() -> object_store::HeaderValue {
+    object_store::HeaderValue::from_static(concat!("preannotate/", env!("CARGO_PKG_VERSION")))
+}
+
+fn retries() -> RetryConfig {
+    RetryConfig { max_retries: 6, retry_timeout: Duration::from_secs(60), ..RetryConfig::default() }
+}
+
+fn s3(uri: &str, bucket: &str, env: &Env) -> Result<AmazonS3Builder, StoreError> {
+    let mut builder =
+        AmazonS3Builder::new().with_bucket_name(bucket).with_retry(retries()).with_disable_tagging(true); // R2 answers 501 to tags, which the client would retry for minutes
+    let mut options = client();
+    let endpoint = env
+        .get("AWS_ENDPOINT_URL_S3")
+        .or_else(|| env.get("AWS_ENDPOINT_URL"))
+        .or_else(|| env.get("AWS_ENDPOINT"));
+    for (name, value) in env.iter().filter(|(name, _)| name.starts_with("AWS_")) {
+        if let Ok(key) = name.to_ascii_lowercase().parse() {
+            builder = builder.with_config(key, value);
+        }
+    }
+    if let Some(endpoint) = endpoint {
+        if !env.contains_key("AWS_ACCESS_KEY_ID") && !env.contains_key("AWS_SKIP_SIGNATURE") {
+            // Without keys the client would ask the cloud's instance metadata, and hang.
+            return Err(StoreError::NoCredentials {
+                uri: uri.to_owned(),
+                hint: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for R2: an object read and write token)",
+            });
+        }
+        if is_loopback(endpoint) {
+            options = options.with_allow_http(true);
+        }
+        builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
+        if !env.contains_key("AWS_REGION") && !env.contains_key("AWS_DEFAULT_REGION") {
+            let region = if endpoint.contains(".r2.cloudflarestorage.com") { "auto" } else { "us-east-1" };
+            builder = builder.with_region(region);
+        }
+    }
+    if env.get("AWS_ALLOW_HTTP").is_some_and(|value| value == "true" || value == "1") {
+        options = options.with_allow_http(true);
+    }
+    Ok(builder.with_client_options(options))
+}
+
+fn is_loopback(endpoint: &str) -> bool {
+    Url::parse(endpoint).is_ok_and(|url| match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    })
+}
+
+fn gcs(bucket: &str, env: &Env) -> GoogleCloudStorageBuilder {
+    let mut builder = GoogleCloudStorageBuilder::new().with_bucket_name(bucket).with_retry(retries());
+    for (name, value) in env.iter().filter(|(name, _)| name.starts_with("GOOGLE_")) {
+        if let Ok(key) = name.to_ascii_lowercase().parse() {
+            builder = builder.with_config(key, value);
+        }
+    }
+    builder.with_client_options(client())
+}
+
+fn azure(container: &str, env: &Env) -> MicrosoftAzureBuilder {
+    let mut builder = MicrosoftAzureBuilder::new().with_container_name(container).with_retry(retries());
+    for (name, value) in env.iter().filter(|(name, _)| name.starts_with("AZURE_")) {
+        if let Ok(key) = name.to_ascii_lowercase().parse() {
+            builder = builder.with_config(key, value);
+        }
+    }
+    builder.with_client_options(client())
+}
+
+#[cfg(test)]
+mod tests;
