@@ -1,1 +1,14 @@
-//! Placeholder until the first module lands.
+//! The pre-annotation daemon that lives beside Ollama on the GPU machine.
+//!
+//! ```text
+//! cli ─► config ─► serve (grpc ─► jobs) ─┐
+//!                  run ──────────────────┴─► batch ─► plan
+//!                                             │ a part at a time
+//!                                             ▼
+//!  pages ─► admit ─► engine: chunk ─► prompt ─► infer ─► parse ─► ground ─► validate ─► commit ─► manifest
+//!                            └ rules: patterns ─────────────────┘
+//! ```
+//!
+//! `chunk`, `prompt`, `parse`, `ground`, `rules`, `validate` and `overlap` are pure; the rest is I/O around them.
+
+pub mod infer;

@@ -1,0 +1,147 @@
+//! How often and when a failed request is repeated. What failed is `error`'s business.
+//!
+//! Full jitter (a uniform pause between zero and an exponential bound), so that requests that failed together
+//! do not come back together. Waiting for a server that is away has no end here and costs a page no try:
+//! the caller bounds it.
+
+use std::time::Duration;
+
+use super::error::{Class, InferError};
+
+/// Bounds of the pauses and tries of one request.
+#[derive(Debug, Clone, Copy)]
+pub struct RetryPolicy {
+    /// Bound of the first pause; each further one doubles it.
+    pub base: Duration,
+    /// Bound of every pause. A longer `Retry-After` is honoured up to `max_retry_after`.
+    pub cap: Duration,
+    pub max_retry_after: Duration,
+    /// Tries of a request that meets transient failures, the first included.
+    pub max_tries: u32,
+    /// Tries of a request that gets bad answers, the first included.
+    pub max_answers: u32,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            base: Duration::from_millis(250),
+            cap: Duration::from_secs(5),
+            max_retry_after: Duration::from_secs(120),
+            max_tries: 5,
+            max_answers: 2,
+        }
+    }
+}
+
+/// What a request has been through.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tries {
+    /// Requests sent, whatever came of them.
+    pub sent: u32,
+    transient: u32,
+    bad_answers: u32,
+    away: u32,
+}
+
+impl Tries {
+    /// Bad answers so far: the caller's seed for the next request.
+    pub fn bad_answers(&self) -> u32 {
+        self.bad_answers
+    }
+}
+
+/// What to do after an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    GiveUp,
+    RetryAfter(Duration),
+}
+
+impl RetryPolicy {
+    /// Counts `error` in `tries` and decides. `random` gives a number in `0.0..1.0`.
+    pub fn decide(&self, error: &InferError, tries: &mut Tries, random: impl FnOnce() -> f64) -> Decision {
+        match error.class() {
+            Class::Fatal | Class::Rejected | Class::TooLarge => Decision::GiveUp,
+            Class::BadAnswer => {
+                tries.bad_answers += 1;
+                if tries.bad_answers >= self.max_answers {
+                    return Decision::GiveUp;
+                }
+                Decision::RetryAfter(Duration::ZERO)
+            }
+            Class::Transient => {
+                tries.transient += 1;
+                if tries.transient >= self.max_tries {
+                    return Decision::GiveUp;
+                }
+                Decision::RetryAfter(self.pause(tries.transient, random()))
+            }
+            Class::Away { retry_after } => {
+                tries.away += 1;
+                let pause = self.pause(tries.away, random());
+                Decision::RetryAfter(
+                    retry_after.map_or(pause, |asked| pause + asked.min(self.max_retry_after)),
+                )
+            }
+        }
+    }
+
+    fn pause(&self, failures: u32, random: f64) -> Duration {
+        let doubled = self.base.saturating_mul(1 << failures.saturating_sub(1).min(16));
+        doubled.min(self.cap).mul_f64(random)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decide(error: &InferError, tries: &mut Tries) -> Decision {
+        RetryPolicy::default().decide(error, tries, || 1.0)
+    }
+
+    #[test]
+    fn transient_failures_back_off_and_end() {
+        let error = InferError::MidStream { message: String::new() };
+        let mut tries = Tries::default();
+        let pauses: Vec<_> = (0..5).map(|_| decide(&error, &mut tries)).collect();
+        let ms = |ms| Decision::RetryAfter(Duration::from_millis(ms));
+        assert_eq!(pauses, [ms(250), ms(500), ms(1000), ms(2000), Decision::GiveUp]);
+    }
+
+    #[test]
+    fn a_server_that_is_away_never_costs_the_page() {
+        let error = InferError::Unreachable { url: String::new(), reason: String::new() };
+        let mut tries = Tries::default();
+        for _ in 0..100 {
+            assert_ne!(decide(&error, &mut tries), Decision::GiveUp);
+        }
+        assert_eq!(decide(&error, &mut tries), Decision::RetryAfter(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn retry_after_is_honoured_within_reason() {
+        let busy = |seconds| InferError::Busy {
+            url: String::new(),
+            status: 429,
+            message: String::new(),
+            retry_after: Some(Duration::from_secs(seconds)),
+        };
+        let policy = RetryPolicy::default();
+        let pause = |seconds| policy.decide(&busy(seconds), &mut Tries::default(), || 0.0);
+        assert_eq!(pause(7), Decision::RetryAfter(Duration::from_secs(7)));
+        assert_eq!(pause(86_400), Decision::RetryAfter(Duration::from_secs(120)));
+    }
+
+    #[test]
+    fn what_cannot_succeed_is_not_repeated() {
+        for error in [
+            InferError::ModelMissing { model: String::new() },
+            InferError::Rejected { status: 400, message: String::new() },
+            InferError::AnswerCut,
+        ] {
+            assert_eq!(decide(&error, &mut Tries::default()), Decision::GiveUp);
+        }
+    }
+}

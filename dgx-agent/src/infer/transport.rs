@@ -1,0 +1,156 @@
+//! One completion: sends a body, reads the stream to its `done: true`.
+
+use std::time::Duration;
+
+use reqwest::Response;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::client::Client;
+use super::error::InferError;
+use super::ndjson::LineSplitter;
+use super::request::ModelParams;
+
+/// Longest line of a stream: a chunk holds a token or a few, a whole answer at most.
+const MAX_LINE: usize = 4 << 20;
+/// Bytes an answer may have for each token of `num_predict`; beyond it the server ignores `num_predict`.
+const MAX_BYTES_PER_TOKEN: usize = 64;
+/// A run of white space this long is no JSON that anybody wants.
+const MAX_WHITESPACE_RUN: usize = 400;
+
+/// A finished answer with the server's own counts, as far as it gave them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Completion {
+    pub content: String,
+    pub prompt_tokens: Option<u64>,
+    pub output_tokens: Option<u64>,
+}
+
+/// One line of the stream.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Chunk {
+    message: Message,
+    done: bool,
+    done_reason: Option<String>,
+    prompt_eval_count: Option<u64>,
+    eval_count: Option<u64>,
+    error: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Message {
+    content: String,
+}
+
+impl Client {
+    /// Sends `body` to `/api/chat` and waits for the whole answer.
+    ///
+    /// Cancel-safe: dropping the future closes the connection, and the server stops generating.
+    pub async fn chat(&self, body: Vec<u8>, params: &ModelParams) -> Result<Completion, InferError> {
+        let total = self.timeouts.total;
+        timeout(total, self.chat_untimed(body, params))
+            .await
+            .unwrap_or(Err(InferError::TimedOut { what: "finished answer", seconds: total.as_secs() }))
+    }
+
+    async fn chat_untimed(&self, body: Vec<u8>, params: &ModelParams) -> Result<Completion, InferError> {
+        let mut response = self.stream("api/chat", body, &params.model).await?;
+        let mut lines = LineSplitter::new(MAX_LINE);
+        let mut answer = Answer::new(params);
+        while let Some(frame) = self.next_frame(&mut response).await? {
+            lines.push(&frame);
+            loop {
+                let line = lines.next_line().map_err(|error| InferError::Garbage {
+                    detail: format!("a line above {} bytes", error.max_line),
+                })?;
+                match line {
+                    Some(line) if answer.take(line)? => return answer.finish(),
+                    Some(_) => {}
+                    None => break,
+                }
+            }
+        }
+        match lines.rest() {
+            Some(line) if answer.take(line)? => answer.finish(),
+            _ => Err(InferError::NoDone),
+        }
+    }
+
+    async fn next_frame(&self, response: &mut Response) -> Result<Option<bytes::Bytes>, InferError> {
+        let idle: Duration = self.timeouts.idle;
+        match timeout(idle, response.chunk()).await {
+            Ok(frame) => frame.map_err(|error| self.transport_error(&error)),
+            Err(_) => Err(InferError::TimedOut { what: "next chunk", seconds: idle.as_secs() }),
+        }
+    }
+}
+
+/// An answer that is coming in. Pure: lines in, a completion or an error out.
+struct Answer<'a> {
+    params: &'a ModelParams,
+    content: String,
+    whitespace_run: usize,
+    last: Chunk,
+}
+
+impl<'a> Answer<'a> {
+    fn new(params: &'a ModelParams) -> Self {
+        Self { params, content: String::new(), whitespace_run: 0, last: Chunk::default() }
+    }
+
+    /// Takes a line; true when it was the last.
+    fn take(&mut self, line: &[u8]) -> Result<bool, InferError> {
+        let chunk: Chunk = serde_json::from_slice(line).map_err(|error| InferError::Garbage {
+            detail: format!("a line that is not JSON, column {}", error.column()),
+        })?;
+        if let Some(error) = &chunk.error {
+            return Err(InferError::from_line(error));
+        }
+        self.content.push_str(&chunk.message.content);
+        self.stop_runaway(&chunk.message.content)?;
+        let done = chunk.done;
+        self.last = chunk;
+        Ok(done)
+    }
+
+    fn stop_runaway(&mut self, added: &str) -> Result<(), InferError> {
+        match added.trim_ascii_end() {
+            "" => self.whitespace_run += added.len(),
+            text => self.whitespace_run = added.len() - text.len(),
+        }
+        if self.whitespace_run > MAX_WHITESPACE_RUN {
+            return Err(InferError::Runaway { what: "white space without end" });
+        }
+        if self.content.len() > self.params.num_predict as usize * MAX_BYTES_PER_TOKEN {
+            return Err(InferError::Runaway { what: "far more text than num_predict allows" });
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Completion, InferError> {
+        let num_ctx = u64::from(self.params.num_ctx);
+        if let Some(prompt_tokens) = self.last.prompt_eval_count.filter(|tokens| *tokens + 1 >= num_ctx) {
+            return Err(InferError::PromptCut { prompt_tokens, num_ctx });
+        }
+        match self.last.done_reason.as_deref() {
+            Some("length") => return Err(InferError::AnswerCut),
+            None | Some("stop") => {}
+            Some(_) => {
+                let detail = "the server loaded or unloaded the model instead of answering".to_owned();
+                return Err(InferError::Garbage { detail });
+            }
+        }
+        Ok(Completion {
+            content: self.content,
+            prompt_tokens: self.last.prompt_eval_count,
+            output_tokens: self.last.eval_count,
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "transport_tests.rs"]
+mod tests;
