@@ -1,4 +1,7 @@
 //! End-to-end tests, one file a hop. They run the binaries of this workspace: build them first
 //! (`make test` does; by hand: `cargo build --workspace --bins`).
 
+#![allow(clippy::unwrap_used, reason = "clippy knows test functions, not their helpers")]
+
+mod argilla_standin;
 mod corpus;
