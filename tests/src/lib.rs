@@ -1,9 +1,10 @@
 //! End to end: the doubles of the services we do not own, a harness that runs the real binaries, and the demo.
 //!
 //! ```text
-//!  corpus, argilla_standin ──► harness ──► tests/it, bin/demo
+//!  corpus, argilla_standin, sme ──► harness ──► tests/it, bin/demo
 //! ```
 
 pub mod argilla_standin;
 pub mod corpus;
 pub mod harness;
+pub mod sme;

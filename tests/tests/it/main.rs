@@ -5,3 +5,4 @@
 
 mod argilla_standin;
 mod corpus;
+mod simulated_sme;
