@@ -1,6 +1,8 @@
 //! What callers send, and the rules that Argilla's schema checks before it looks at the dataset.
 //! Unknown keys are ignored.
 
+use std::collections::HashSet;
+
 use axum::{
     body::Bytes,
     extract::{FromRequest, Request},
@@ -191,6 +193,45 @@ impl RecordsBulk {
             }
         }
         Ok(())
+    }
+}
+
+/// A search: of its filters only the one by external id is understood.
+#[derive(Deserialize)]
+pub struct Search {
+    query: Option<Value>,
+    filters: Option<Filters>,
+    sort: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Filters {
+    and: Vec<Filter>,
+}
+
+#[derive(Deserialize)]
+struct Filter {
+    r#type: String,
+    scope: Value,
+    values: Option<Vec<String>>,
+}
+
+impl Search {
+    /// The external ids that are asked for; None for all records.
+    pub fn external_ids(self) -> Result<Option<HashSet<String>>, ApiError> {
+        let refused = || ApiError::Unprocessable("STAND-IN: searches by external_id only".to_owned());
+        if self.query.is_some() || self.sort.is_some() {
+            return Err(refused());
+        }
+        let Some(filters) = self.filters else { return Ok(None) };
+        let [Filter { r#type, scope, values: Some(values) }] = filters.and.as_slice() else {
+            return Err(refused());
+        };
+        if r#type != "terms" || *scope != json!({"entity": "record", "property": "external_id"}) {
+            return Err(refused());
+        }
+        require((1..=250).contains(&values.len()), "values", "List should have 1 to 250 items")?;
+        Ok(Some(values.iter().cloned().collect()))
     }
 }
 

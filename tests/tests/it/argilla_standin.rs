@@ -339,6 +339,27 @@ async fn listings_page_and_refuse_more_than_a_thousand() {
 }
 
 #[tokio::test]
+async fn records_are_looked_up_by_external_id() {
+    let server = Server::start().await;
+    let dataset = server.dataset().await;
+    let items: Vec<_> = (0..5).map(|n| dataset.item(&format!("d:{n}"), "x", &[])).collect();
+    server.bulk(&dataset, json!(items)).await;
+    let search = |values: Vec<String>| {
+        json!({"filters": {"and": [{"type": "terms", "values": values,
+                                    "scope": {"entity": "record", "property": "external_id"}}]}})
+    };
+    let path = format!("{}/records/search?include=responses&limit=250", dataset.path);
+    let found =
+        server.ok(Method::POST, &path, search(vec!["d:3".into(), "other".into(), "d:1".into()])).await;
+    let ids: Vec<_> =
+        found["items"].as_array().unwrap().iter().map(|hit| &hit["record"]["external_id"]).collect();
+    assert_eq!(ids, ["d:1", "d:3"]);
+    assert_eq!(found["items"][0]["record"]["responses"], json!([]));
+    assert_eq!(server.call(Method::POST, &path, search(vec!["x".into(); 251])).await.0, 422);
+    assert_eq!(server.as_user(ANNOTATOR_KEY, Method::POST, &path, json!({})).await.0, 403);
+}
+
+#[tokio::test]
 async fn planned_faults_come_once_and_a_500_may_have_stored() {
     let server = Server::start().await;
     let dataset = server.dataset().await;

@@ -244,6 +244,26 @@ pub async fn progress(State(app): State<App>, caller: Caller, Path(id): Path<Str
     })
 }
 
+/// Responses of each user, by the status of their record and their own; what nobody has is left out.
+pub async fn users_progress(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Answer {
+    app.store.read(|state| {
+        let dataset = caller.sees(state, &id)?;
+        let mut users = Vec::new();
+        for user in &dataset.respondents {
+            let mut progress = json!({"username": state.username(user)});
+            for record in &dataset.records {
+                for response in record.responses.iter().filter(|r| r.user_id == *user) {
+                    let status = if record.completed { "completed" } else { "pending" };
+                    let count = &mut progress[status][response.status.as_str()];
+                    *count = json!(count.as_u64().unwrap_or(0) + 1);
+                }
+            }
+            users.push(progress);
+        }
+        Ok(Json(json!({"users": users})))
+    })
+}
+
 fn already(kind: &str, name: &str, dataset_id: &str) -> ApiError {
     ApiError::Conflict(format!("{kind} with name `{name}` already exists for dataset with id `{dataset_id}`"))
 }

@@ -12,7 +12,7 @@ use crate::argilla_standin::{
     auth::Caller,
     errors::ApiError,
     faults::Fault,
-    input::{Body, RecordUpdate, RecordUpsert, RecordsBulk, SuggestionCreate},
+    input::{Body, RecordUpdate, RecordUpsert, RecordsBulk, Search, SuggestionCreate},
     state::{Dataset, Record, Suggestion, new_id, now},
     validate,
     views::{self, Include},
@@ -165,10 +165,6 @@ impl Page {
             Err(ApiError::query("limit", "Input should be at least 1 and at most 1000"))
         }
     }
-
-    fn of<'a>(&self, records: &'a [Record]) -> impl Iterator<Item = &'a Record> {
-        records.iter().skip(self.offset).take(self.limit)
-    }
 }
 
 /// Everybody's responses: owners and admins only.
@@ -182,36 +178,52 @@ pub async fn list(
     let include = Include { suggestions: page.suggestions, responses: page.responses, of_user: None };
     app.store.read(|state| {
         let dataset = caller.manages(state, &id)?;
-        let items: Vec<_> = page.of(&dataset.records).map(|r| views::record(r, &id, include)).collect();
+        let items: Vec<_> = dataset
+            .records
+            .iter()
+            .skip(page.offset)
+            .take(page.limit)
+            .map(|r| views::record(r, &id, include))
+            .collect();
         Ok(Json(json!({"items": items, "total": dataset.records.len()})))
     })
 }
 
-/// The listing that a reviewer may have: with their own responses only. Takes no search terms.
-pub async fn search(
+/// The listing that a reviewer may have: with their own responses only.
+pub async fn search_as_me(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<String>,
     Query(pairs): Query<Vec<(String, String)>>,
-    Body(query): Body<serde_json::Map<String, Value>>,
+    Body(query): Body<Search>,
 ) -> Answer {
-    let page = Page::parse(&pairs)?;
-    if query.values().any(|value| !value.is_null()) {
-        return Err(ApiError::Unprocessable(
-            "STAND-IN: searches without query, filters and sort only".into(),
-        ));
-    }
-    let include = Include {
-        suggestions: page.suggestions,
-        responses: page.responses,
-        of_user: Some(caller.0.id.as_str()),
+    app.store.read(|state| search(caller.sees(state, &id)?, &pairs, query, Some(&caller.0.id)))
+}
+
+/// With everybody's responses: owners and admins only.
+pub async fn search_all(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Query(pairs): Query<Vec<(String, String)>>,
+    Body(query): Body<Search>,
+) -> Answer {
+    app.store.read(|state| search(caller.manages(state, &id)?, &pairs, query, None))
+}
+
+fn search(dataset: &Dataset, pairs: &[(String, String)], query: Search, of_user: Option<&str>) -> Answer {
+    let page = Page::parse(pairs)?;
+    let include = Include { suggestions: page.suggestions, responses: page.responses, of_user };
+    let wanted = query.external_ids()?;
+    let is_wanted = |record: &&Record| match (&wanted, &record.external_id) {
+        (Some(wanted), Some(external_id)) => wanted.contains(external_id),
+        (Some(_), None) => false,
+        (None, _) => true,
     };
-    app.store.read(|state| {
-        let dataset = caller.sees(state, &id)?;
-        let hit = |r| json!({"record": views::record(r, &id, include), "query_score": null});
-        let items: Vec<_> = page.of(&dataset.records).map(hit).collect();
-        Ok(Json(json!({"items": items, "total": dataset.records.len()})))
-    })
+    let hits: Vec<_> = dataset.records.iter().filter(is_wanted).collect();
+    let hit = |r: &&Record| json!({"record": views::record(r, &dataset.id, include), "query_score": null});
+    let items: Vec<_> = hits.iter().skip(page.offset).take(page.limit).map(hit).collect();
+    Ok(Json(json!({"items": items, "total": hits.len()})))
 }
 
 pub async fn get(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Answer {
