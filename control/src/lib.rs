@@ -1,1 +1,1 @@
-//! Placeholder until the first module lands.
+pub mod argilla;
