@@ -13,6 +13,7 @@ pub mod grpc;
 pub mod hash;
 pub mod ids;
 pub mod keys;
+pub mod labelset;
 pub mod parquet_io;
 pub mod rows;
 pub mod schema;

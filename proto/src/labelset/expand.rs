@@ -1,0 +1,86 @@
+//! From patterns as written to regular expressions: `{{name}}` stands for a fragment or for any name of a lexicon.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use regex::{Regex, RegexBuilder};
+
+use super::{Lexicon, VALUE};
+
+/// The fragment between a cue and a value.
+const GAP: &str = "gap";
+
+/// Fragments within fragments.
+const MAX_DEPTH: usize = 8;
+
+/// Longest expanded pattern, and largest compiled one, in bytes.
+const MAX_PATTERN: usize = 1 << 20;
+const MAX_COMPILED: usize = 64 << 20;
+
+pub(super) struct Expander<'a> {
+    fragments: &'a BTreeMap<String, String>,
+    lexicons: BTreeMap<&'a str, String>,
+}
+
+impl<'a> Expander<'a> {
+    pub fn new(
+        fragments: &'a BTreeMap<String, String>,
+        lexicons: &'a BTreeMap<String, Arc<Lexicon>>,
+    ) -> Self {
+        let lexicons = lexicons.iter().map(|(name, lexicon)| (name.as_str(), lexicon.pattern())).collect();
+        Self { fragments, lexicons }
+    }
+
+    /// `^` and `$` are borders of lines; letters have case.
+    pub fn regex(&self, pattern: &str) -> Result<Regex, String> {
+        RegexBuilder::new(&self.expand(pattern, 0)?)
+            .multi_line(true)
+            .size_limit(MAX_COMPILED)
+            .build()
+            .map_err(|error| last_line(&error))
+    }
+
+    /// A cue, a gap, the value in its group (its own, where it has one), and what follows it.
+    pub fn rule(&self, cues: &[String], value: &str, then: Option<&str>) -> Result<Regex, String> {
+        let cue = match cues {
+            [] => String::new(),
+            cues => format!(r"\b(?i:{})(?:{{{{{GAP}}}}})", cues.join("|")),
+        };
+        let group = format!("(?P<{VALUE}>");
+        let value = if value.contains(&group) { value.to_owned() } else { format!("{group}{value})") };
+        self.regex(&format!("{cue}{value}{}", then.unwrap_or_default()))
+    }
+
+    fn expand(&self, pattern: &str, depth: usize) -> Result<String, String> {
+        if depth > MAX_DEPTH {
+            return Err(format!("fragments are nested more than {MAX_DEPTH} deep"));
+        }
+        let mut expanded = String::new();
+        let mut rest = pattern;
+        while let Some((before, (name, after))) =
+            rest.split_once("{{").and_then(|(before, tail)| Some((before, tail.split_once("}}")?)))
+        {
+            expanded.push_str(before);
+            match (self.fragments.get(name), self.lexicons.get(name)) {
+                (Some(fragment), _) => {
+                    expanded.push_str("(?:");
+                    expanded.push_str(&self.expand(fragment, depth + 1)?);
+                    expanded.push(')');
+                }
+                (None, Some(names)) => expanded.push_str(names),
+                (None, None) => return Err(format!("{{{{{name}}}}} is neither a fragment nor a lexicon")),
+            }
+            if expanded.len() > MAX_PATTERN {
+                return Err(format!("the pattern is longer than {MAX_PATTERN} bytes"));
+            }
+            rest = after;
+        }
+        expanded.push_str(rest);
+        Ok(expanded)
+    }
+}
+
+/// The regex crate draws the pattern with a mark under the fault; expanded patterns are too long for that.
+fn last_line(error: &regex::Error) -> String {
+    error.to_string().lines().last().unwrap_or("the pattern does not compile").trim().to_owned()
+}

@@ -1,0 +1,86 @@
+//! Names by code: countries, ports, species, months.
+
+use std::collections::{BTreeMap, HashMap};
+
+use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
+
+/// A list of codes, each with the names that stand for it in any language.
+#[derive(Debug, Clone)]
+pub struct Lexicon {
+    /// Longest first, so that an alternation takes the longest.
+    names: Vec<String>,
+    codes: HashMap<String, String>,
+}
+
+impl Lexicon {
+    pub(super) fn new(codes: &BTreeMap<String, Vec<String>>) -> Result<Self, String> {
+        let mut names: Vec<String> = codes.values().flatten().cloned().collect();
+        if names.is_empty() || names.iter().any(|name| fold(name).is_empty()) {
+            return Err("has no names, or an empty one".to_owned());
+        }
+        names.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        let mut by_name: HashMap<String, String> = HashMap::new();
+        for (code, name) in codes.iter().flat_map(|(code, names)| names.iter().map(move |name| (code, name)))
+        {
+            if let Some(other) = by_name.insert(fold(name), code.clone()).filter(|other| other != code) {
+                return Err(format!("{name:?} stands for both {other:?} and {code:?}"));
+            }
+        }
+        Ok(Self { names, codes: by_name })
+    }
+
+    /// The code of a name, whatever its case, accents, blanks and hyphens.
+    pub fn code(&self, name: &str) -> Option<&str> {
+        self.codes.get(&fold(name)).map(String::as_str)
+    }
+
+    /// An alternation of all names. Where the list writes a capital first, the page must, too: Manta is a port,
+    /// manta is not.
+    pub(super) fn pattern(&self) -> String {
+        let names: Vec<String> = self.names.iter().map(|name| name_pattern(name)).collect();
+        format!(r"(?:\b(?:{})\b)", names.join("|"))
+    }
+}
+
+/// Lower case, without accents; blanks and hyphens become one blank, and outer punctuation goes.
+pub fn fold(text: &str) -> String {
+    let plain: String = text
+        .nfkd()
+        .filter(|c| !is_combining_mark(*c))
+        .flat_map(char::to_lowercase)
+        .map(|c| match c {
+            '’' | 'ʼ' => '\'',
+            '-' | '‐' | '‑' | '–' => ' ',
+            c => c,
+        })
+        .collect();
+    let words: Vec<&str> = plain.split_whitespace().collect();
+    words.join(" ").trim_matches(|c: char| !c.is_alphanumeric()).to_owned()
+}
+
+fn name_pattern(name: &str) -> String {
+    let mut pattern = String::new();
+    let mut chars = name.chars();
+    if let Some(first) = chars.next() {
+        let with_case = if first.is_uppercase() { "(?-i:" } else { "(?i:" };
+        pattern.push_str(with_case);
+        pattern.push_str(&char_pattern(first));
+        pattern.push(')');
+    }
+    pattern.push_str("(?i:");
+    chars.for_each(|c| pattern.push_str(&char_pattern(c)));
+    pattern.push(')');
+    pattern
+}
+
+/// A character as it may stand on the page: OCR drops accents, breaks lines, bends apostrophes.
+fn char_pattern(c: char) -> String {
+    match c {
+        ' ' | '-' => r"[\s-]{1,3}".to_owned(),
+        '\'' => "['’‘ʼ]".to_owned(),
+        c => match c.nfd().next().filter(|base| *base != c) {
+            Some(base) => format!("[{c}{base}]"),
+            None => regex::escape(c.encode_utf8(&mut [0; 4])),
+        },
+    }
+}

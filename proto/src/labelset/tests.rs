@@ -1,0 +1,133 @@
+use super::*;
+
+/// A labelset with one label, into which a test puts its fault.
+fn one_label(lines: &str, label: &str) -> String {
+    format!(
+        r#"
+name = "t"
+version = "1"
+guidelines = ""
+overlap_order = ["A"]
+{lines}
+[[labels]]
+name = "A"
+title = "A"
+description = "an A"
+examples = ["a1", "a2", "a3"]
+{label}
+"#
+    )
+}
+
+fn refused(toml: &str) -> String {
+    Labelset::parse(toml).expect_err("refused").to_string()
+}
+
+#[test]
+fn the_embedded_labelset_is_whole() {
+    let labelset = Labelset::embedded();
+    let names: Vec<&str> = labelset.labels.iter().map(|label| label.name.as_str()).collect();
+    let expected = [
+        "VESSEL_NAME",
+        "IMO",
+        "MMSI",
+        "CALL_SIGN",
+        "FLAG",
+        "OWNER",
+        "OPERATOR",
+        "MASTER",
+        "GEAR_TYPE",
+        "VESSEL_TYPE",
+        "SPECIES",
+        "PORT",
+        "RFMO",
+        "LICENCE_NO",
+        "DATE",
+        "LENGTH",
+        "TONNAGE",
+    ];
+    assert_eq!(names, expected);
+    assert!(labelset.labels.iter().all(|label| !label.rules.is_empty() && !label.description.is_empty()));
+    assert_eq!(labelset.sha256(), sha256_hex(labelset.toml()));
+    assert!(labelset.rank("OWNER") < labelset.rank("VESSEL_NAME"));
+    assert_eq!(labelset.rank("nobody's"), names.len());
+}
+
+#[test]
+fn lists_give_codes_whatever_case_accents_and_hyphens() {
+    let labelset = Labelset::embedded();
+    let check = |label: &str, text: &str| labelset.label(label).expect("a label").check(text);
+    for text in ["Panamá", "PANAMA", "панама"] {
+        assert_eq!(check("FLAG", text), Verdict::Valid("PAN".to_owned()));
+    }
+    assert_eq!(check("FLAG", "Côte d’Ivoire"), Verdict::Valid("CIV".to_owned()));
+    assert_eq!(check("SPECIES", "yellowfin\ntuna"), Verdict::Valid("YFT".to_owned()));
+    assert_eq!(check("RFMO", "orop ps"), Verdict::Valid("SPRFMO".to_owned()));
+    assert_eq!(check("FLAG", "Atlantis"), Verdict::Invalid);
+    assert_eq!(check("OWNER", "anyone"), Verdict::Unchecked);
+}
+
+#[test]
+fn a_rule_takes_cue_gap_value_and_what_follows() {
+    let toml = one_label(
+        r#"fragments = { gap = '[: ]{1,3}', word = '\p{L}+' }"#,
+        "[[labels.rules]]\ncues = ['name', 'nom']\nvalue = '{{word}}'\nthen = '\\d'",
+    );
+    let labelset = Labelset::parse(&toml).expect("parses");
+    let rule = &labelset.labels[0].rules[0];
+    let find = |text: &str| {
+        rule.regex
+            .captures(text)
+            .and_then(|found| found.get(rule.group))
+            .map(|value| value.as_str().to_owned())
+    };
+    assert_eq!(find("NOM: éa1").as_deref(), Some("éa"));
+    assert_eq!(find("nom: éa"), None);
+    assert_eq!(find("nombre: éa1"), None);
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let cases = [
+        (one_label("", "[[labels.rules]]\nvalue = '('"), r#"label "A": rule 1: "#),
+        (one_label("", "pattern = '[a-z]'"), r#"label "A": the example "a1" does not match its pattern"#),
+        (one_label("", "validator = \"imo\""), r#"label "A": the example "a1" fails its validator"#),
+        (one_label("", "validator = \"date\""), "the validator Date needs a lexicon"),
+        (one_label("", "validator = \"date\"\nlexicon = \"none\""), r#"there is no lexicon "none""#),
+        (one_label("", "validator = \"magic\""), "unknown variant `magic`"),
+        (one_label("", "colour = \"red\""), "unknown field `colour`"),
+        (
+            one_label("", "[[labels.rules]]\nvalue = '{{none}}'"),
+            "{{none}} is neither a fragment nor a lexicon",
+        ),
+        (one_label("", "[[labels.rules]]\ncues = ['a']\nvalue = 'b'"), "{{gap}} is neither"),
+        (one_label("", "[[labels.rules]]\ncues = ['a']"), "rule 1: needs a value"),
+        (one_label("fragments = { a = '{{b}}', b = '{{a}}' }", "stop = '{{a}}'"), "nested more than 8 deep"),
+        (one_label("lexicons = { l = { x = ['é'], y = ['E'] } }", ""), "stands for both"),
+        (
+            one_label("", "").replace("overlap_order = [\"A\"]", "overlap_order = []"),
+            "is missing in overlap_order",
+        ),
+        (one_label("", "").replace("[\"A\"]", "[\"A\", \"B\"]"), r#"overlap_order names "B""#),
+        (one_label("", "").replace("name = \"A\"", "name = \"a b\""), r#""a b" is no name of a label"#),
+        (one_label("", "").replace(", \"a3\"", ""), "needs 3 examples"),
+        (one_label("labels = []", ""), "cannot be read"),
+        ("labels = 3".to_owned(), "cannot be read"),
+    ];
+    for (toml, expected) in cases {
+        let message = refused(&toml);
+        assert!(message.contains(expected), "{message}");
+    }
+    let twice = one_label("", "");
+    let label = &twice[twice.find("[[labels]]").expect("a label")..];
+    assert!(refused(&format!("{twice}{label}")).contains(r#"the label "A" is there twice"#));
+}
+
+#[test]
+fn exploding_fragments_are_refused() {
+    let fragments: Vec<String> =
+        (1..8).map(|n| format!("f{n} = '{}'", format!("{{{{f{}}}}}", n - 1).repeat(20))).collect();
+    let toml =
+        one_label(&format!("[fragments]\nf0 = 'aaaaaaaaaa'\n{}", fragments.join("\n")), "stop = '{{f7}}'");
+    assert!(refused(&toml).contains("longer than"));
+}
