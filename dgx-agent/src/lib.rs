@@ -11,4 +11,13 @@
 //!
 //! `chunk`, `prompt`, `parse`, `ground`, `rules`, `validate` and `overlap` are pure; the rest is I/O around them.
 
+pub mod chunk;
+pub mod ground;
+pub mod ground_cmd;
 pub mod infer;
+mod offsets;
+pub mod overlap;
+pub mod parse;
+pub mod prompt;
+pub mod rules;
+pub mod validate;

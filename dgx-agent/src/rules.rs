@@ -1,0 +1,216 @@
+//! The engine without a model: the labelset's patterns, validators and lists.
+//!
+//! It is the embedded default, the fallback, and the baseline that a model must beat.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
+
+use proto::labelset::{Labelset, Rule};
+
+use crate::ground::{GroundedSpan, MatchKind};
+use crate::offsets::CodePoints;
+use crate::overlap;
+use crate::validate::{Checked, check};
+
+/// Changes when the same labelset finds other spans; part of the engine's model version.
+pub const VERSION: &str = "1";
+
+/// Values of a label that are looked for again on the page that names them.
+const MAX_REPEATED: usize = 32;
+
+/// Shortest value that is looked for again, in characters.
+const MIN_REPEATED: usize = 5;
+
+/// The rules of a labelset, ready to work.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    labelset: Labelset,
+}
+
+impl Rules {
+    pub fn new(labelset: &Labelset) -> Self {
+        Self { labelset: labelset.clone() }
+    }
+
+    /// The spans of a page, in order, none overlapping another.
+    pub fn annotate(&self, text: &str) -> Vec<GroundedSpan> {
+        let points = CodePoints::new(text);
+        let mut spans = Vec::new();
+        for label in &self.labelset.labels {
+            let mut found: BTreeMap<(usize, usize), Option<String>> = BTreeMap::new();
+            for rule in &label.rules {
+                for place in values(rule, text) {
+                    let place = trim(text, place.start..place.start + label.length_before_stop(&text[place]));
+                    if let Checked::Keep(norm_value) = check(label, &text[place.clone()])
+                        && !place.is_empty()
+                    {
+                        found.insert((place.start, place.end), norm_value);
+                    }
+                }
+            }
+            if label.repeats {
+                for place in repeated(text, found.keys()) {
+                    found.entry(place).or_default();
+                }
+            }
+            spans.extend(found.into_iter().map(|((start, end), norm_value)| GroundedSpan {
+                mention: 0,
+                label: label.name.clone(),
+                start: points.at(start),
+                end: points.at(end),
+                text: text[start..end].to_owned(),
+                match_kind: MatchKind::Exact,
+                similarity: 1.0,
+                norm_value,
+            }));
+        }
+        let mut spans = overlap::resolve(spans, |span| span, &self.labelset);
+        spans.iter_mut().enumerate().for_each(|(n, span)| span.mention = n);
+        spans
+    }
+}
+
+/// The values that a rule finds, in order. The next search begins where a value ends, not where what follows it
+/// does: that may be the cue of the next.
+fn values<'a>(rule: &'a Rule, text: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
+    let mut places = rule.regex.capture_locations();
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let whole =
+            (from <= text.len()).then(|| rule.regex.captures_read_at(&mut places, text, from)).flatten()?;
+        let (start, end) = places.get(rule.group).unwrap_or((whole.start(), whole.end()));
+        from = end.max(text.ceil_char_boundary(from + 1));
+        Some(start..end)
+    })
+}
+
+/// Without blanks, quotes and marks at the ends; a closing point stays after a capital or an abbreviation's.
+fn trim(text: &str, place: Range<usize>) -> Range<usize> {
+    let outer = |c: char| !c.is_alphanumeric() && !matches!(c, '»' | '”' | '"' | ')' | '.');
+    let value = &text[place.clone()];
+    let start = place.start + (value.len() - value.trim_start_matches(|c: char| !c.is_alphanumeric()).len());
+    let end = place.start + value.trim_end_matches(outer).len();
+    start..end.max(start)
+}
+
+/// Where the values stand again, as whole words.
+fn repeated<'a>(text: &str, found: impl Iterator<Item = &'a (usize, usize)>) -> Vec<(usize, usize)> {
+    let values: HashSet<&str> = found
+        .map(|(start, end)| &text[*start..*end])
+        .filter(|value| value.chars().count() >= MIN_REPEATED)
+        .collect();
+    let mut values: Vec<&str> = values.into_iter().collect();
+    values.sort_unstable();
+    values.truncate(MAX_REPEATED);
+    let in_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    let whole = |start: usize, end: usize| {
+        !in_word(text[..start].chars().next_back()) && !in_word(text[end..].chars().next())
+    };
+    values
+        .into_iter()
+        .flat_map(|value| text.match_indices(value).map(|(start, value)| (start, start + value.len())))
+        .filter(|(start, end)| whole(*start, *end))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn found(text: &str) -> Vec<(String, String, Option<String>)> {
+        let spans = Rules::new(&Labelset::embedded()).annotate(text);
+        spans.into_iter().map(|span| (span.label, span.text, span.norm_value)).collect()
+    }
+
+    fn expect(text: &str, expected: &[(&str, &str, &str)]) {
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(label, text, value)| {
+                ((*label).to_owned(), (*text).to_owned(), (!value.is_empty()).then(|| (*value).to_owned()))
+            })
+            .collect();
+        assert_eq!(found(text), expected, "{text}");
+    }
+
+    #[test]
+    fn forms_in_four_languages() {
+        expect(
+            "Name of vessel: MARBLE HERRING\nIMO No.: 4522460\nRadio call sign: FGGX\nFlag State: France",
+            &[
+                ("VESSEL_NAME", "MARBLE HERRING", ""),
+                ("IMO", "4522460", "4522460"),
+                ("CALL_SIGN", "FGGX", "FGGX"),
+                ("FLAG", "France", "FRA"),
+            ],
+        );
+        expect(
+            "Armador: Armadora Nube Blanca S.L.\nEslora total: 100,55 m\nVálida desde: 9 de septiembre de 2022",
+            &[
+                ("OWNER", "Armadora Nube Blanca S.L.", ""),
+                ("LENGTH", "100,55 m", "100.55"),
+                ("DATE", "9 de septiembre de 2022", "2022-09-09"),
+            ],
+        );
+        expect(
+            "Capitaine: Hippolyte Ficelle\nPort d'attache: Concarneau\nJauge brute: 1 856 tjb\nMMSI: 663933965",
+            &[
+                ("MASTER", "Hippolyte Ficelle", ""),
+                ("PORT", "Concarneau", ""),
+                ("TONNAGE", "1 856 tjb", "1856"),
+                ("MMSI", "663933965", "663933965"),
+            ],
+        );
+        expect(
+            "Название судна: ГОЛУБОЙ ЧАЙНИК\nОрудие лова: донный трал\nДата: 23 февраля 2022 г.",
+            &[
+                ("VESSEL_NAME", "ГОЛУБОЙ ЧАЙНИК", ""),
+                ("GEAR_TYPE", "донный трал", "TB"),
+                ("DATE", "23 февраля 2022 г.", "2022-02-23"),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_named_once_is_found_again() {
+        expect(
+            "The longliner OCEAN LANTERN sailed. Nothing was heard of OCEAN LANTERN, or of OCEAN LANTERNS.",
+            &[
+                ("VESSEL_TYPE", "longliner", "longliner"),
+                ("VESSEL_NAME", "OCEAN LANTERN", ""),
+                ("VESSEL_NAME", "OCEAN LANTERN", ""),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_its_validator_refuses_is_no_span() {
+        expect("IMO No.: 4522461, MMSI 999933965, on 31/02/2022 in a manta ray's wake", &[]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        #[test]
+        fn spans_are_on_the_page(
+            pieces in proptest::collection::vec(
+                prop_oneof![
+                    Just("IMO 4522460 ".to_owned()), Just("vessel: BLUE KETTLE\n".to_owned()), Just("Owner: ".to_owned()),
+                    Just("Paper Moon Fishing Co. Ltd".to_owned()), Just("7 марта 2024 г.".to_owned()), "\\PC{0,5}",
+                    "[ \\n:«»—é\u{301}船]{1,3}",
+                ],
+                0..20,
+            ),
+        ) {
+            let text = pieces.concat();
+            let chars: Vec<char> = text.chars().collect();
+            let spans = Rules::new(&Labelset::embedded()).annotate(&text);
+            for (n, span) in spans.iter().enumerate() {
+                prop_assert_eq!(span.mention, n);
+                prop_assert_eq!(chars[span.start..span.end].iter().collect::<String>(), span.text.clone());
+            }
+            prop_assert!(spans.windows(2).all(|pair| pair[0].end <= pair[1].start));
+        }
+    }
+}
