@@ -2,10 +2,11 @@
 //!
 //! It is the embedded default, the fallback, and the baseline that a model must beat.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
-use proto::labelset::{Labelset, Rule};
+use proto::labelset::{Label, Labelset, Rule};
 
 use crate::ground::{GroundedSpan, MatchKind};
 use crate::offsets::CodePoints;
@@ -37,23 +38,8 @@ impl Rules {
         let points = CodePoints::new(text);
         let mut spans = Vec::new();
         for label in &self.labelset.labels {
-            let mut found: BTreeMap<(usize, usize), Option<String>> = BTreeMap::new();
-            for rule in &label.rules {
-                for place in values(rule, text) {
-                    let place = trim(text, place.start..place.start + label.length_before_stop(&text[place]));
-                    if let Checked::Keep(norm_value) = check(label, &text[place.clone()])
-                        && !place.is_empty()
-                    {
-                        found.insert((place.start, place.end), norm_value);
-                    }
-                }
-            }
-            if label.repeats {
-                for place in repeated(text, found.keys()) {
-                    found.entry(place).or_default();
-                }
-            }
-            spans.extend(found.into_iter().map(|((start, end), norm_value)| GroundedSpan {
+            let found = find(label, text);
+            spans.extend(found.into_iter().map(|(start, (end, norm_value))| GroundedSpan {
                 mention: 0,
                 label: label.name.clone(),
                 start: points.at(start),
@@ -70,18 +56,70 @@ impl Rules {
     }
 }
 
+/// Values of one label on a page: start to end, in bytes, and normal form. None overlaps another.
+type Found = BTreeMap<usize, (usize, Option<String>)>;
+
+/// What the rules of a label find, the first rule first; then what stands again, where it may.
+fn find(label: &Label, text: &str) -> Found {
+    let mut found = Found::new();
+    for place in label.rules.iter().flat_map(|rule| values(rule, text)) {
+        let end = place.start + label.length_before_stop(&text[place.clone()]);
+        let place = trim(text, place.start..end);
+        if place.is_empty() || !is_free(&found, &place) {
+            continue;
+        }
+        if let Checked::Keep(norm_value) = check(label, &text[place.clone()]) {
+            found.insert(place.start, (place.end, norm_value));
+        }
+    }
+    if label.repeats {
+        for place in repeated(text, &found) {
+            if is_free(&found, &place) {
+                found.insert(place.start, (place.end, None));
+            }
+        }
+    }
+    found
+}
+
+fn is_free(found: &Found, place: &Range<usize>) -> bool {
+    found.range(..place.end).next_back().is_none_or(|(_, (end, _))| *end <= place.start)
+}
+
 /// The values that a rule finds, in order. The next search begins where a value ends, not where what follows it
 /// does: that may be the cue of the next.
 fn values<'a>(rule: &'a Rule, text: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
     let mut places = rule.regex.capture_locations();
     let mut from = 0;
     std::iter::from_fn(move || {
-        let whole =
-            (from <= text.len()).then(|| rule.regex.captures_read_at(&mut places, text, from)).flatten()?;
-        let (start, end) = places.get(rule.group).unwrap_or((whole.start(), whole.end()));
-        from = end.max(text.ceil_char_boundary(from + 1));
-        Some(start..end)
+        loop {
+            let whole = rule.regex.captures_read_at(&mut places, text, from)?;
+            if whole.start() == text.len() {
+                return None;
+            }
+            let (start, end) = places.get(rule.group).unwrap_or((whole.start(), whole.end()));
+            let next = text.ceil_char_boundary(whole.start() + 1);
+            if is_border(text, start)
+                && is_border(text, end)
+                && (!rule.has_cue || is_border(text, whole.start()))
+            {
+                from = end.max(next);
+                return Some(start..end);
+            }
+            from = next;
+        }
     })
+}
+
+/// Whether neither a word nor a number goes across a place.
+fn is_border(text: &str, at: usize) -> bool {
+    let kind = |c: char| match c {
+        c if c.is_numeric() => 2,
+        c => u8::from(c.is_alphanumeric()),
+    };
+    let left = text[..at].chars().next_back().map_or(0, kind);
+    let right = text[at..].chars().next().map_or(0, kind);
+    left != right || left == 0
 }
 
 /// Without blanks, quotes and marks at the ends; a closing point stays after a capital or an abbreviation's.
@@ -93,24 +131,16 @@ fn trim(text: &str, place: Range<usize>) -> Range<usize> {
     start..end.max(start)
 }
 
-/// Where the values stand again, as whole words.
-fn repeated<'a>(text: &str, found: impl Iterator<Item = &'a (usize, usize)>) -> Vec<(usize, usize)> {
-    let values: HashSet<&str> = found
-        .map(|(start, end)| &text[*start..*end])
-        .filter(|value| value.chars().count() >= MIN_REPEATED)
-        .collect();
-    let mut values: Vec<&str> = values.into_iter().collect();
-    values.sort_unstable();
+/// Where the values stand again, as whole words; the longest first.
+fn repeated(text: &str, found: &Found) -> Vec<Range<usize>> {
+    let values: HashSet<&str> = found.iter().map(|(start, (end, _))| &text[*start..*end]).collect();
+    let mut values: Vec<&str> =
+        values.into_iter().filter(|value| value.chars().count() >= MIN_REPEATED).collect();
+    values.sort_unstable_by_key(|value| (Reverse(value.len()), *value));
     values.truncate(MAX_REPEATED);
-    let in_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
-    let whole = |start: usize, end: usize| {
-        !in_word(text[..start].chars().next_back()) && !in_word(text[end..].chars().next())
-    };
-    values
-        .into_iter()
-        .flat_map(|value| text.match_indices(value).map(|(start, value)| (start, start + value.len())))
-        .filter(|(start, end)| whole(*start, *end))
-        .collect()
+    let whole = |place: &Range<usize>| is_border(text, place.start) && is_border(text, place.end);
+    let places = values.into_iter().flat_map(|value| text.match_indices(value));
+    places.map(|(start, value)| start..start + value.len()).filter(whole).collect()
 }
 
 #[cfg(test)]
@@ -187,6 +217,19 @@ mod tests {
     #[test]
     fn what_its_validator_refuses_is_no_span() {
         expect("IMO No.: 4522461, MMSI 999933965, on 31/02/2022 in a manta ray's wake", &[]);
+    }
+
+    #[test]
+    fn odd_rules_and_odd_pages_come_to_an_end() {
+        let toml = Labelset::embedded().toml().replacen("value = '{{rfmos}}'", "value = 'x{0,3}'", 1);
+        let labelset = Labelset::parse(&toml).expect("still a labelset");
+        assert_eq!(Rules::new(&labelset).annotate("IMO é"), []);
+        let rules = Rules::new(&Labelset::embedded());
+        for unit in ["a", "AB ", "1", "1234567 ", "\n", "Owner: ", "«А» ", "船"] {
+            let started = std::time::Instant::now();
+            rules.annotate(&unit.repeat(500_000 / unit.len()));
+            assert!(started.elapsed().as_secs() < 10, "{unit:?}: {:?}", started.elapsed());
+        }
     }
 
     proptest! {

@@ -38,7 +38,7 @@ pub fn validate(grounded: Grounded, mentions: &[Mention], labelset: &Labelset) -
 pub fn check(label: &Label, value: &str) -> Checked {
     match label.check(value) {
         Verdict::Valid(norm_value) => Checked::Keep(Some(norm_value)),
-        Verdict::Unchecked => Checked::Keep(None),
+        Verdict::Unchecked | Verdict::Garbled => Checked::Keep(None),
         Verdict::Invalid if label.on_invalid == OnInvalid::Keep => Checked::Keep(None),
         Verdict::Invalid => Checked::Drop,
     }

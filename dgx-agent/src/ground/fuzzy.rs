@@ -4,7 +4,10 @@
 //! mention the page is. Costs are in half edits: a confusion that OCR is known for costs one, any other edit two,
 //! and one edit in six characters is allowed. A digit is never another digit: only a character that looks like it.
 
-use proto::labelset::{Label, Labelset, Verdict};
+use std::collections::HashMap;
+use std::ops::Range;
+
+use proto::labelset::{Label, Verdict};
 
 use super::normal::{Normal, is_word};
 use super::page::{Page, Postings, hash};
@@ -21,13 +24,16 @@ const MAX_CHARS: usize = 120;
 /// Characters for one half edit.
 const CHARS_PER_HALF_EDIT: usize = 3;
 
+/// Characters for one by which the page may be shorter or longer than the mention.
+const CHARS_PER_LENGTH: usize = 10;
+
 /// Half edits that an identifier may have, whatever its length.
 const IDENTIFIER_EDITS: u16 = 2;
 
 /// A group that stands more often than this says nothing; and this many places in all, and alignments.
 const MAX_GROUP_PLACES: usize = 256;
 const MAX_PLACES: usize = 2048;
-const MAX_ALIGNMENTS: usize = 8;
+const MAX_ALIGNMENTS: usize = 16;
 
 /// Never.
 const NO: u16 = u16::MAX / 4;
@@ -35,6 +41,8 @@ const NO: u16 = u16::MAX / 4;
 pub(super) struct Fuzzy<'a> {
     page: &'a Page<'a>,
     groups: Option<Postings>,
+    /// What was found for a text and a strictness.
+    found: HashMap<(&'a str, bool), Vec<Likeness>>,
 }
 
 /// A place that is like the mention, and what it costs to say so.
@@ -47,41 +55,63 @@ struct Likeness {
 
 impl<'a> Fuzzy<'a> {
     pub fn new(page: &'a Page<'a>) -> Self {
-        Self { page, groups: None }
+        Self { page, groups: None, found: HashMap::new() }
     }
 
-    /// The places most like the mention, which all read the same.
-    pub fn find(&mut self, sought: &Sought<'_>, labelset: &Labelset) -> Result<Vec<Candidate>, Reason> {
-        let core = sought.normal.core();
-        let chars = &sought.normal.chars[core];
-        let word = chars.iter().filter(|c| is_word(**c)).count();
-        if word < MIN_WORD || chars.len() > MAX_CHARS {
-            return Err(Reason::NotFound);
-        }
-        let label = labelset.label(&sought.mention.label);
+    /// Of the free places, those most like the mention. Where they read differently and are more than the
+    /// mentions that wait for one, nobody can tell which it is.
+    pub fn find(
+        &mut self,
+        sought: &Sought<'a>,
+        waiting: usize,
+        label: Option<&Label>,
+        is_free: impl Fn(&Range<usize>) -> bool,
+    ) -> Result<Vec<Candidate>, Reason> {
         let identifier = label.is_some_and(|label| label.identifier);
-        let bound = (word / CHARS_PER_HALF_EDIT) as u16;
-        let bound = if identifier { bound.max(IDENTIFIER_EDITS) } else { bound };
-        let mut found: Vec<Likeness> = self
-            .places(chars, bound)
+        let key = (sought.text(), identifier);
+        if !self.found.contains_key(&key) {
+            let found = self.look_for(sought, identifier);
+            self.found.insert(key, found);
+        }
+        let likenesses = self.found.get(&key).map_or(&[][..], Vec::as_slice);
+        let mut free =
+            likenesses.iter().filter_map(|like| Some((like, self.candidate(like, sought.normal.len())?)));
+        let free: Vec<_> = free.by_ref().filter(|(_, candidate)| is_free(&candidate.bytes)).collect();
+        let best =
+            free.first().ok_or(if likenesses.is_empty() { Reason::NotFound } else { Reason::Taken })?.0.cost;
+        let candidates: Vec<Candidate> = free
             .into_iter()
-            .filter_map(|place| align(chars, &self.page.normal, place, bound, identifier))
+            .take_while(|(like, _)| like.cost == best)
+            .map(|(_, candidate)| candidate)
             .collect();
-        found.sort_by_key(|like| (like.cost, like.start));
-        found.dedup();
-        let best = found.first().ok_or(Reason::NotFound)?.cost;
-        found.retain(|like| like.cost == best);
-        let candidates: Vec<Candidate> =
-            found.iter().filter_map(|like| self.candidate(like, chars.len())).collect();
-        let first = candidates.first().ok_or(Reason::NotFound)?;
         let read = |candidate: &Candidate| &self.page.normal.chars[candidate.range.clone()];
-        if candidates.iter().any(|other| read(other) != read(first)) {
+        if candidates.len() > waiting && candidates.iter().any(|other| read(other) != read(&candidates[0])) {
             return Err(Reason::Ambiguous);
         }
-        if let Some(label) = label.filter(|label| label.identifier) {
-            told_apart(label, sought.text(), &self.page.text[first.bytes.clone()])?;
+        if let Some(label) = label.filter(|_| identifier && best > 0) {
+            for candidate in &candidates {
+                told_apart(label, sought.text(), &self.page.text[candidate.bytes.clone()])?;
+            }
         }
         Ok(candidates)
+    }
+
+    /// Every place that is like the mention, the likest first.
+    fn look_for(&mut self, sought: &Sought<'_>, identifier: bool) -> Vec<Likeness> {
+        let chars = &sought.normal.chars[sought.normal.core()];
+        let word = chars.iter().filter(|c| is_word(**c)).count();
+        if word < MIN_WORD || chars.len() > MAX_CHARS {
+            return Vec::new();
+        }
+        let bound = (word / CHARS_PER_HALF_EDIT) as u16;
+        let bound = if identifier { bound.max(IDENTIFIER_EDITS) } else { bound };
+        let places = self.places(chars, bound);
+        let aligned =
+            places.into_iter().filter_map(|place| align(chars, &self.page.normal, place, bound, identifier));
+        let mut found: Vec<Likeness> = aligned.collect();
+        found.sort_by_key(|like| (like.cost, like.start, like.end));
+        found.dedup();
+        found
     }
 
     fn candidate(&self, like: &Likeness, length: usize) -> Option<Candidate> {
@@ -119,7 +149,7 @@ impl<'a> Fuzzy<'a> {
 }
 
 /// Whether an identifier that the page reads otherwise is the mention all the same: its validator must know the
-/// mention for valid, and the page's reading for not valid. Where both would do, nobody can tell.
+/// mention for valid, and the page's reading for invalid or for the same value. Where both would do, nobody can tell.
 fn told_apart(label: &Label, mention: &str, on_page: &str) -> Result<(), Reason> {
     match (label.check_strictly(mention), label.check_strictly(on_page)) {
         (Verdict::Valid(_), Verdict::Invalid) => Ok(()),
@@ -162,7 +192,11 @@ fn align(mention: &[char], page: &Normal, place: usize, bound: u16, strict: bool
     let (end, (cost, begin)) =
         ends.min_by_key(|(end, (cost, begin))| (*cost, (end - begin).abs_diff(mention.len())))?;
     let (start, end) = trimmed(page, from + begin, from + end)?;
-    (*cost <= bound).then_some(Likeness { cost: *cost, start, end })
+    // A lost character is an error of OCR; a lost word is another mention.
+    let word = |chars: &[char]| chars.iter().filter(|c| is_word(**c)).count();
+    let (wanted, there) = (word(mention), word(&page.chars[start..end]));
+    let alike = wanted.abs_diff(there) <= (wanted / CHARS_PER_LENGTH).max(1);
+    (*cost <= bound && alike).then_some(Likeness { cost: *cost, start, end })
 }
 
 /// Without blanks and punctuation at the ends, which the alignment may have taken in.
@@ -193,15 +227,9 @@ fn replaced(wanted: char, there: char, strict: bool) -> u16 {
         2 => NO,
         1 if looks_like(wanted, there) => 1,
         1 => NO,
-        _ if strict => {
-            if is_word(wanted) || is_word(there) {
-                NO
-            } else {
-                1
-            }
-        }
         _ if looks_like(wanted, there) => 1,
         _ if !is_word(wanted) && !is_word(there) => 1,
+        _ if strict => NO,
         _ => 2,
     }
 }

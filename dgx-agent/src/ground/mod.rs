@@ -150,16 +150,23 @@ pub fn ground(text: &str, mentions: &[Mention], labelset: &Labelset) -> Grounded
             rest.push(sought);
         }
     }
+    let mut waiting: HashMap<(&str, &str), usize> = HashMap::new();
+    for sought in &rest {
+        *waiting.entry(sought.key()).or_default() += 1;
+    }
     let mut fuzzy = Fuzzy::new(&page);
     for sought in rest {
-        let reason = match fuzzy.find(&sought, labelset) {
-            Ok(candidates) if placer.place(&sought, &candidates) => continue,
-            Err(Reason::NotFound) | Ok(_)
-                if found.get(sought.text()).is_some_and(|found| !found.is_empty()) =>
-            {
+        let copies = waiting.get(&sought.key()).copied().unwrap_or(1);
+        let label = labelset.label(&sought.mention.label);
+        let reason = match fuzzy.find(&sought, copies, label, |bytes| placer.is_free(bytes)) {
+            Ok(candidates) => {
+                placer.place(&sought, &candidates);
+                waiting.entry(sought.key()).and_modify(|copies| *copies -= 1);
+                continue;
+            }
+            Err(Reason::NotFound) if found.get(sought.text()).is_some_and(|found| !found.is_empty()) => {
                 Reason::Taken
             }
-            Ok(_) => Reason::Taken,
             Err(reason) => reason,
         };
         ungrounded.push(Ungrounded { mention: sought.index, reason });
@@ -198,5 +205,10 @@ impl<'a> Sought<'a> {
 
     fn text(&self) -> &'a str {
         self.mention.text.trim()
+    }
+
+    /// The same for mentions that only their place tells apart.
+    fn key(&self) -> (&'a str, &'a str) {
+        (&self.mention.label, self.text())
     }
 }

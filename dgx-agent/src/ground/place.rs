@@ -76,7 +76,7 @@ impl<'a> Placer<'a> {
         self.spans.into_iter().map(place).collect()
     }
 
-    fn is_free(&self, bytes: &Range<usize>) -> bool {
+    pub fn is_free(&self, bytes: &Range<usize>) -> bool {
         self.taken.range(..bytes.end).next_back().is_none_or(|(_, end)| *end <= bytes.start)
     }
 

@@ -40,11 +40,12 @@ impl<'a> Expander<'a> {
             .map_err(|error| last_line(&error))
     }
 
-    /// A cue, a gap, the value in its group (its own, where it has one), and what follows it.
+    /// A cue (its blanks are any white space), a gap, the value in its group (its own, where it has one), and what
+    /// follows it.
     pub fn rule(&self, cues: &[String], value: &str, then: Option<&str>) -> Result<Regex, String> {
         let cue = match cues {
             [] => String::new(),
-            cues => format!(r"\b(?i:{})(?:{{{{{GAP}}}}})", cues.join("|")),
+            cues => format!(r"(?i:{})(?:{{{{{GAP}}}}})", cues.join("|").replace(' ', r"\s{1,3}")),
         };
         let group = format!("(?P<{VALUE}>");
         let value = if value.contains(&group) { value.to_owned() } else { format!("{group}{value})") };
@@ -62,6 +63,10 @@ impl<'a> Expander<'a> {
         {
             expanded.push_str(before);
             match (self.fragments.get(name), self.lexicons.get(name)) {
+                // A class is whole by itself, and so it can stand within another.
+                (Some(class), _) if class.starts_with('[') && class.ends_with(']') => {
+                    expanded.push_str(class)
+                }
                 (Some(fragment), _) => {
                     expanded.push_str("(?:");
                     expanded.push_str(&self.expand(fragment, depth + 1)?);

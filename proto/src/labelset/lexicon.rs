@@ -38,7 +38,7 @@ impl Lexicon {
     /// manta is not.
     pub(super) fn pattern(&self) -> String {
         let names: Vec<String> = self.names.iter().map(|name| name_pattern(name)).collect();
-        format!(r"(?:\b(?:{})\b)", names.join("|"))
+        format!("(?:{})", names.join("|"))
     }
 }
 

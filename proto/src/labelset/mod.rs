@@ -84,12 +84,15 @@ pub struct Label {
     rank: usize,
 }
 
-/// A pattern that finds values of a label in a page.
+/// A pattern that finds values of a label in a page. It knows no borders of words, which would keep it from the
+/// fast engine of the regex crate: the value, and the cue where there is one, must stand at them.
 #[derive(Debug, Clone)]
 pub struct Rule {
     pub regex: Regex,
-    /// The group of `regex` that is the value; 0 is the whole match.
+    /// The group of `regex` that is the value.
     pub group: usize,
+    /// Whether the match begins with a cue.
+    pub has_cue: bool,
 }
 
 /// What a label's validator says of a text.
@@ -99,6 +102,8 @@ pub enum Verdict {
     Unchecked,
     /// With the value's normal form.
     Valid(String),
+    /// What OCR may have made of a valid value; nobody can tell of which.
+    Garbled,
     Invalid,
 }
 
@@ -174,18 +179,21 @@ impl Labelset {
 impl Label {
     /// What the validator says of a text as it stands on the page, OCR confusions included (`9O74729`).
     pub fn check(&self, text: &str) -> Verdict {
-        self.verdict(text, Validator::read_garbled)
+        match &self.validator {
+            None => Verdict::Unchecked,
+            Some(validator) => match validator.read_garbled(text) {
+                Some(value) => Verdict::Valid(value),
+                None if validator.may_be(text) => Verdict::Garbled,
+                None => Verdict::Invalid,
+            },
+        }
     }
 
     /// What the validator says of a text that must be right as it is.
     pub fn check_strictly(&self, text: &str) -> Verdict {
-        self.verdict(text, Validator::read)
-    }
-
-    fn verdict(&self, text: &str, read: impl Fn(&Validator, &str) -> Option<String>) -> Verdict {
         match &self.validator {
             None => Verdict::Unchecked,
-            Some(validator) => read(validator, text).map_or(Verdict::Invalid, Verdict::Valid),
+            Some(validator) => validator.read(text).map_or(Verdict::Invalid, Verdict::Valid),
         }
     }
 
@@ -233,7 +241,7 @@ impl Compiler<'_> {
         let value = value.ok_or("needs a value, or the label a pattern")?;
         let regex = self.expander.rule(&rule.cues, value, rule.then.as_deref())?;
         let group = regex.capture_names().position(|name| name == Some(VALUE)).unwrap_or(0);
-        Ok(Rule { regex, group })
+        Ok(Rule { regex, group, has_cue: !rule.cues.is_empty() })
     }
 
     fn validator(&self, file: &file::LabelFile) -> Result<Option<Validator>, String> {

@@ -71,7 +71,7 @@ fn lists_give_codes_whatever_case_accents_and_hyphens() {
 fn a_rule_takes_cue_gap_value_and_what_follows() {
     let toml = one_label(
         r#"fragments = { gap = '[: ]{1,3}', word = '\p{L}+' }"#,
-        "[[labels.rules]]\ncues = ['name', 'nom']\nvalue = '{{word}}'\nthen = '\\d'",
+        "[[labels.rules]]\ncues = ['name', 'nom de']\nvalue = '{{word}}'\nthen = '\\d'",
     );
     let labelset = Labelset::parse(&toml).expect("parses");
     let rule = &labelset.labels[0].rules[0];
@@ -81,8 +81,8 @@ fn a_rule_takes_cue_gap_value_and_what_follows() {
             .and_then(|found| found.get(rule.group))
             .map(|value| value.as_str().to_owned())
     };
-    assert_eq!(find("NOM: éa1").as_deref(), Some("éa"));
-    assert_eq!(find("nom: éa"), None);
+    assert_eq!(find("NOM\nDE: éa1").as_deref(), Some("éa"));
+    assert_eq!(find("nom de: éa"), None);
     assert_eq!(find("nombre: éa1"), None);
 }
 

@@ -68,6 +68,11 @@ impl Validator {
         }
     }
 
+    /// Whether a text may be a garbled value, though nobody can tell of which.
+    pub fn may_be(&self, text: &str) -> bool {
+        matches!(self, Self::CallSign) && garbled_call_sign(text)
+    }
+
     /// The normal form of a text in which OCR may have taken digits for letters.
     pub fn read_garbled(&self, text: &str) -> Option<String> {
         self.read(text).or_else(|| match self {
@@ -79,7 +84,8 @@ impl Validator {
     }
 }
 
-/// Letters that OCR reads for a digit become the digit, in words of which half are digits.
+/// Letters that OCR reads for a digit become the digit, in words of which half are digits; in other words the
+/// digits become letters (`0CT`).
 fn with_digits(text: &str) -> String {
     let mut fixed = String::with_capacity(text.len());
     for word in text.split_inclusive(|c: char| !c.is_alphanumeric() && digit_for(c).is_none()) {
@@ -87,7 +93,7 @@ fn with_digits(text: &str) -> String {
         if digits * 2 >= word.chars().filter(|c| c.is_alphanumeric()).count() {
             fixed.extend(word.chars().map(|c| digit_for(c).unwrap_or(c)));
         } else {
-            fixed.push_str(word);
+            fixed.extend(word.chars().map(letter_for));
         }
     }
     fixed
@@ -106,6 +112,30 @@ fn digit_for(c: char) -> Option<char> {
         'g' | 'q' => '9',
         _ => return None,
     })
+}
+
+/// Whether OCR may have made this of a call sign: its last digit read as a letter, or its letters as small ones.
+fn garbled_call_sign(text: &str) -> bool {
+    let digit = text.contains(|c: char| c.is_ascii_digit());
+    if !digit && text.contains(char::is_lowercase) {
+        return false;
+    }
+    let capitals = text.to_uppercase();
+    let mut chars = capitals.chars();
+    let last = chars.next_back().and_then(digit_for);
+    let with_digit = last.map(|digit| chars.chain([digit]).collect::<String>());
+    call_sign(&capitals).is_some() || with_digit.is_some_and(|sign| call_sign(&sign).is_some())
+}
+
+/// The letter that OCR may have read as this digit.
+fn letter_for(c: char) -> char {
+    match c {
+        '0' => 'O',
+        '1' => 'I',
+        '5' => 'S',
+        '8' => 'B',
+        c => c,
+    }
 }
 
 fn imo(text: &str) -> Option<String> {
@@ -316,6 +346,8 @@ mod tests {
                 ("УБСЛ", None),
             ],
         );
+        assert!(["UBCLS", "ubcl5", "3pxc7"].into_iter().all(|sign| Validator::CallSign.may_be(sign)));
+        assert!(["Peru", "UBCLX", "Spain", "1ABC"].into_iter().all(|word| !Validator::CallSign.may_be(word)));
     }
 
     #[test]
@@ -342,6 +374,7 @@ mod tests {
             ],
         );
         assert_eq!(date.read_garbled("O7/03/2O24").as_deref(), Some("2024-03-07"));
+        assert_eq!(date.read_garbled("07-0CT-2024").as_deref(), Some("2024-10-07"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy knows test functions, not their helpers")]
 
+mod annotators;
 mod argilla_standin;
 mod corpus;
 mod simulated_sme;
