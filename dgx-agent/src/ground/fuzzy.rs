@@ -73,17 +73,16 @@ impl<'a> Fuzzy<'a> {
             let found = self.look_for(sought, identifier);
             self.found.insert(key, found);
         }
-        let likenesses = self.found.get(&key).map_or(&[][..], Vec::as_slice);
-        let mut free =
-            likenesses.iter().filter_map(|like| Some((like, self.candidate(like, sought.normal.len())?)));
-        let free: Vec<_> = free.by_ref().filter(|(_, candidate)| is_free(&candidate.bytes)).collect();
-        let best =
-            free.first().ok_or(if likenesses.is_empty() { Reason::NotFound } else { Reason::Taken })?.0.cost;
-        let candidates: Vec<Candidate> = free
-            .into_iter()
-            .take_while(|(like, _)| like.cost == best)
-            .map(|(_, candidate)| candidate)
+        let found = self.found.get(&key).map_or(&[][..], Vec::as_slice);
+        let free: Vec<(u16, Candidate)> = found
+            .iter()
+            .filter_map(|like| Some((like.cost, self.candidate(like, sought.normal.len())?)))
+            .filter(|(_, candidate)| is_free(&candidate.bytes))
             .collect();
+        let nothing = if found.is_empty() { Reason::NotFound } else { Reason::Taken };
+        let best = free.first().ok_or(nothing)?.0;
+        let candidates: Vec<Candidate> =
+            free.into_iter().take_while(|(cost, _)| *cost == best).map(|(_, candidate)| candidate).collect();
         let read = |candidate: &Candidate| &self.page.normal.chars[candidate.range.clone()];
         if candidates.len() > waiting && candidates.iter().any(|other| read(other) != read(&candidates[0])) {
             return Err(Reason::Ambiguous);
@@ -127,11 +126,11 @@ impl<'a> Fuzzy<'a> {
             let page = &self.page.normal.chars;
             Postings::new(groups(page).enumerate().map(|(at, group)| (group, at as u32)).collect())
         });
-        let mut shared: Vec<_> = groups_of(chars)
+        let mut shared: Vec<_> = self::groups(chars)
+            .enumerate()
             .map(|(at, group)| (groups.of(group), at))
-            .filter(|(places, _)| !places.is_empty())
+            .filter(|(places, _)| places.len() <= MAX_GROUP_PLACES)
             .collect();
-        shared.retain(|(places, _)| places.len() <= MAX_GROUP_PLACES);
         shared.sort_by_key(|(places, _)| places.len());
         let mut starts: Vec<usize> = shared
             .iter()
@@ -264,10 +263,6 @@ fn groups(chars: &[char]) -> impl Iterator<Item = u32> {
         shapes.iter_mut().zip(group).for_each(|(shape, c)| *shape = self::shape(*c));
         hash(&shapes)
     })
-}
-
-fn groups_of(chars: &[char]) -> impl Iterator<Item = (usize, u32)> {
-    groups(chars).enumerate()
 }
 
 /// One character for all that OCR cannot tell apart.

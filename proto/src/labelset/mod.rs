@@ -21,7 +21,8 @@ use std::sync::{Arc, LazyLock};
 use regex::Regex;
 
 pub use file::{Mention, OnInvalid, WorkedExample};
-pub use lexicon::{Lexicon, fold};
+pub use lexicon::Lexicon;
+use lexicon::fold;
 pub use validators::Validator;
 
 use crate::hash::sha256_hex;
