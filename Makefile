@@ -1,0 +1,42 @@
+# The project's commands; `make help` lists them. What is built lies where cargo puts it (CARGO_TARGET_DIR).
+
+SHELL := /bin/sh
+CARGO ?= cargo
+MODEL ?=
+
+# Without the fetched library DuckDB is built from its sources. Looked at when a recipe starts, after `library`.
+FEATURES = $(if $(wildcard .deps/duckdb/libduckdb.so),,--features control/bundled-duckdb)
+
+.PHONY: help deps library build check fmt lint deny test demo clean
+
+help: ## What can be made
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+deps: ## Get DuckDB's library for this machine (a few seconds)
+	@deploy/deps/duckdb.sh
+
+library:
+	@deploy/deps/duckdb.sh || echo "make: going on with DuckDB's sources: this takes 20 to 25 minutes, once" >&2
+
+build: library ## Build everything
+	@$(CARGO) build --workspace --all-targets $(FEATURES)
+
+check: fmt lint deny ## Formatting, lints, licences, advisories and bans
+
+fmt:
+	@$(CARGO) fmt --all --check
+
+lint: library
+	@$(CARGO) clippy --workspace --all-targets $(FEATURES) -- -D warnings
+
+deny:
+	@deploy/deps/cargo-deny.sh
+
+test: build ## All tests
+	@$(CARGO) test --workspace $(FEATURES)
+
+demo: build ## The whole pilot on this machine: real OCR pages, rules or MODEL=name, a simulated reviewer
+	@$(CARGO) run --quiet --package e2e --bin demo $(FEATURES) -- $(if $(MODEL),--model "$(MODEL)")
+
+clean: ## Remove what the demo made
+	@rm -rf .demo
