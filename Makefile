@@ -5,7 +5,7 @@ CARGO ?= cargo
 MODEL ?=
 
 # Without the fetched library DuckDB is built from its sources. Looked at when a recipe starts, after `library`.
-FEATURES = $(if $(wildcard .deps/duckdb/libduckdb.so),,--features control/bundled-duckdb)
+FEATURES = $(shell [ -e .deps/duckdb/libduckdb.so ] || echo --features control/bundled-duckdb)
 
 .PHONY: help deps library build check fmt lint deny test demo clean
 

@@ -8,7 +8,10 @@ fn main() {
         return;
     }
     let folder = PathBuf::from(env::var_os("DUCKDB_LIB_DIR").unwrap_or_default());
-    let library = ["libduckdb.so", "libduckdb.dylib"].map(|name| folder.join(name)).into_iter().find(|file| file.is_file());
+    let library = ["libduckdb.so", "libduckdb.dylib"]
+        .map(|name| folder.join(name))
+        .into_iter()
+        .find(|file| file.is_file());
     match library.and_then(|file| file.canonicalize().ok()) {
         Some(file) => {
             println!("cargo::rerun-if-changed={}", file.display());
