@@ -289,4 +289,31 @@ mod tests {
         let error = Settings::resolve(&flags, &half).expect_err("half").to_string();
         assert!(error.contains("both, or neither") && !error.contains("hunter2"), "{error}");
     }
+    /// deploy/config/control.example.toml names every key, says what it is for, and parses, commented keys too.
+    #[test]
+    fn the_example_names_every_key_and_parses() {
+        let example = include_str!("../../deploy/config/control.example.toml");
+        let is_key =
+            |line: &str| line.split_once(" = ").is_some_and(|(key, _)| !key.contains([' ', '>', '"']));
+        let uncommented: String = example
+            .lines()
+            .map(|line| line.strip_prefix("# ").filter(|rest| is_key(rest)).unwrap_or(line))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        for toml in [example, &uncommented] {
+            toml::from_str::<File>(toml).expect("the example parses");
+        }
+        // Without `..`: a new key does not compile until it is named here, and fails until the example has it.
+        let File { root, lake, lock_timeout, cache, motherduck_token_file, agent, argilla } =
+            toml::from_str(&uncommented).expect("the example parses");
+        let AgentFile { url, token_file, ca } = agent;
+        let named = [root.is_some(), lake.is_some(), lock_timeout.is_some(), cache.is_some()];
+        assert_eq!((named, motherduck_token_file.is_some()), ([true; 4], true));
+        assert_eq!([url.is_some(), token_file.is_some(), ca.is_some()], [true; 3]);
+        let ArgillaFile { url, api_key_file, workspace } = argilla;
+        assert_eq!([url.is_some(), api_key_file.is_some(), workspace.is_some()], [true; 3]);
+
+        let settings = Settings::resolve(&config(example).1, &Env::new());
+        assert_eq!(settings.expect("settings without a secret at hand").lake.place, DEFAULT_LAKE);
+    }
 }
