@@ -15,6 +15,7 @@ pub mod chunk;
 pub mod ground;
 pub mod ground_cmd;
 pub mod infer;
+pub mod jobs;
 mod offsets;
 pub mod overlap;
 pub mod parse;

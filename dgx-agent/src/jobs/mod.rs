@@ -1,0 +1,224 @@
+//! Durable jobs: one a batch, run one at a time in the order of submission, since one agent fills one GPU.
+//!
+//! ```text
+//! submit ─► book (memory, watched) ─► runner ─► Work (the pipeline)
+//!             │                         │
+//!             └──────► store (disk) ◄───┘
+//! ```
+//! - A change is on disk before anybody is told; only progress between two commits lives in memory alone.
+//! - A job is about a kilobyte, and the book holds all of them.
+//! - The functions of [`Jobs`] wait for the disk: async callers go through [`on_disk`].
+
+pub mod job;
+pub mod runner;
+pub mod store;
+pub mod work;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use chrono::{DateTime, Utc};
+use proto::ids::BatchId;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use job::{Ask, Event, Identity, Job, JobProgress, JobState, Refused};
+use store::{JobStore, JobStoreError};
+
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    #[error("there is no job for batch {0}: submit it first")]
+    Unknown(BatchId),
+    #[error(
+        "batch {batch} is a job already ({state}), with other content (what differs: {differs}); submit this under \
+         another batch id"
+    )]
+    Differs { batch: BatchId, state: JobState, differs: String },
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error("the agent is shutting down and takes no work: try again when it is back")]
+    Draining,
+    #[error(transparent)]
+    Store(#[from] JobStoreError),
+}
+
+/// All jobs of a daemon.
+#[derive(Debug)]
+pub struct Jobs {
+    store: JobStore,
+    book: Mutex<Book>,
+    /// Rung when a job may have become runnable.
+    queued: Notify,
+    drain: CancellationToken,
+    clock: fn() -> DateTime<Utc>,
+}
+
+#[derive(Debug)]
+struct Book {
+    jobs: BTreeMap<BatchId, watch::Sender<Arc<Job>>>,
+    /// The next number, or turn.
+    next: u64,
+    /// What the runner has in hand, and how to stop it.
+    current: Option<(BatchId, CancellationToken)>,
+}
+
+impl Jobs {
+    /// Takes up the jobs of an earlier run. Once `drain` is cancelled, no job is taken or queued again.
+    pub fn open(
+        store: JobStore,
+        drain: CancellationToken,
+        clock: fn() -> DateTime<Utc>,
+    ) -> Result<Self, JobStoreError> {
+        let jobs = store.load()?;
+        let next = jobs.iter().map(|job| job.turn.max(job.number) + 1).max().unwrap_or(1);
+        let jobs =
+            jobs.into_iter().map(|job| (job.batch.clone(), watch::Sender::new(Arc::new(job)))).collect();
+        let book = Mutex::new(Book { jobs, next, current: None });
+        Ok(Self { store, book, queued: Notify::new(), drain, clock })
+    }
+
+    /// The job, and whether it is new. The same batch with the same content finds its job, whatever its state.
+    pub fn submit(
+        &self,
+        batch: BatchId,
+        ask: Ask,
+        identity: Option<Identity>,
+    ) -> Result<(Arc<Job>, bool), JobError> {
+        let mut book = self.book();
+        if let Some(job) = book.jobs.get(&batch).map(|job| job.borrow().clone()) {
+            let differs = job.differs(&ask, identity.as_ref());
+            if differs.is_empty() {
+                return Ok((job, false));
+            }
+            return Err(JobError::Differs { batch, state: job.state, differs: differs.join(", ") });
+        }
+        if self.drain.is_cancelled() {
+            return Err(JobError::Draining);
+        }
+        let job = Arc::new(Job::new(batch.clone(), book.next, ask, identity, (self.clock)()));
+        self.store.save(&job)?;
+        book.next += 1;
+        book.jobs.insert(batch, watch::Sender::new(job.clone()));
+        self.queued.notify_one();
+        Ok((job, true))
+    }
+
+    pub fn get(&self, batch: &BatchId) -> Result<Arc<Job>, JobError> {
+        Ok(self.watch(batch)?.borrow().clone())
+    }
+
+    /// The job now and after each change; the latest state wins.
+    pub fn watch(&self, batch: &BatchId) -> Result<watch::Receiver<Arc<Job>>, JobError> {
+        let book = self.book();
+        Ok(book.jobs.get(batch).ok_or_else(|| JobError::Unknown(batch.clone()))?.subscribe())
+    }
+
+    /// Up to `limit` jobs with a number below `before`, the newest first.
+    pub fn list(&self, before: Option<u64>, limit: usize) -> Vec<Arc<Job>> {
+        let mut jobs: Vec<_> = self.book().jobs.values().map(|job| job.borrow().clone()).collect();
+        jobs.retain(|job| before.is_none_or(|before| job.number < before));
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.number));
+        jobs.truncate(limit);
+        jobs
+    }
+
+    /// Stops a job. Its run is told to end; what it still says is not heard.
+    pub fn cancel(&self, batch: &BatchId) -> Result<Arc<Job>, JobError> {
+        let mut book = self.book();
+        let job = self.change(&mut book, batch, Event::Cancel("it was cancelled on request".into()))?;
+        if let Some((current, stop)) = &book.current
+            && current == batch
+        {
+            stop.cancel();
+        }
+        Ok(job)
+    }
+
+    /// Queues a failed or cancelled job again, behind all others.
+    pub fn retry(&self, batch: &BatchId) -> Result<Arc<Job>, JobError> {
+        if self.drain.is_cancelled() {
+            return Err(JobError::Draining);
+        }
+        let mut book = self.book();
+        let turn = book.next;
+        let job = self.change(&mut book, batch, Event::Retry(turn))?;
+        book.next += u64::from(job.turn == turn);
+        self.queued.notify_one();
+        Ok(job)
+    }
+
+    /// The next job, started; the one that ran when the daemon ended comes first. `stop` ends its run.
+    fn take(&self, stop: &CancellationToken) -> Result<Option<Arc<Job>>, JobError> {
+        let mut book = self.book();
+        let waiting = book.jobs.values().map(|job| job.borrow().clone()).filter(|job| !job.state.is_final());
+        let Some(next) = waiting.min_by_key(|job| (job.state != JobState::Running, job.turn)) else {
+            return Ok(None);
+        };
+        let job = self.change(&mut book, &next.batch, Event::Start)?;
+        book.current = Some((job.batch.clone(), stop.clone()));
+        Ok(Some(job))
+    }
+
+    /// What the run found out; None when the job is no longer run.
+    fn tell(&self, batch: &BatchId, event: Event) -> Result<Option<Arc<Job>>, JobStoreError> {
+        match self.change(&mut self.book(), batch, event) {
+            Ok(job) => Ok(Some(job)),
+            Err(JobError::Store(error)) => Err(error),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The run has ended; the job is as it was told before.
+    fn release(&self) {
+        self.book().current = None;
+    }
+
+    /// Takes over how far the run is; durable where a part was committed since.
+    fn advance(&self, batch: &BatchId, progress: JobProgress) -> Result<(), JobStoreError> {
+        let book = self.book();
+        let Some(sender) = book.jobs.get(batch) else { return Ok(()) };
+        let mut job = sender.borrow().as_ref().clone();
+        let committed = job.progress.parts_committed;
+        if !job.advance(progress) {
+            return Ok(());
+        }
+        if job.progress.parts_committed != committed {
+            self.store.save(&job)?;
+        }
+        sender.send_replace(Arc::new(job));
+        Ok(())
+    }
+
+    fn change(&self, book: &mut Book, batch: &BatchId, event: Event) -> Result<Arc<Job>, JobError> {
+        let sender = book.jobs.get(batch).ok_or_else(|| JobError::Unknown(batch.clone()))?;
+        let mut job = sender.borrow().as_ref().clone();
+        if job.apply(event, (self.clock)())? {
+            self.store.save(&job)?;
+            sender.send_replace(Arc::new(job));
+        }
+        let job = sender.borrow().clone();
+        Ok(job)
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        // A panic in between leaves the book as it was: it is changed after the disk is.
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs what waits for the disk off the async threads.
+pub async fn on_disk<T: Send + 'static>(
+    jobs: &Arc<Jobs>,
+    work: impl FnOnce(&Jobs) -> T + Send + 'static,
+) -> T {
+    let jobs = jobs.clone();
+    match tokio::task::spawn_blocking(move || work(&jobs)).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

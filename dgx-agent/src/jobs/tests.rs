@@ -1,0 +1,265 @@
+//! The book and the runner over a store on disk, with work that does as a test says.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use proto::docs::{Counts, Provenance};
+
+use super::{
+    runner::Runner,
+    work::{Work, WorkError},
+    *,
+};
+
+fn id(batch: &str) -> BatchId {
+    batch.parse().expect("an id")
+}
+
+fn ask() -> Ask {
+    Ask { root: "/data".into(), engine: None, model: None }
+}
+
+fn identity(fingerprint: &str) -> Identity {
+    let provenance = Provenance {
+        engine: "rules".into(),
+        model: "rules".into(),
+        model_digest: "d".into(),
+        prompt_sha256: "p".into(),
+        labelset_sha256: "l".into(),
+        options: BTreeMap::new(),
+        agent_version: "0".into(),
+    };
+    Identity { fingerprint: fingerprint.into(), provenance }
+}
+
+fn open(folder: &Path, drain: &CancellationToken) -> Arc<Jobs> {
+    let store = JobStore::open(folder).expect("a store");
+    Arc::new(Jobs::open(store, drain.clone(), Utc::now).expect("loaded"))
+}
+
+struct Daemon {
+    _folder: tempfile::TempDir,
+    jobs: Arc<Jobs>,
+    drain: CancellationToken,
+}
+
+fn daemon() -> Daemon {
+    let folder = tempfile::tempdir().expect("a folder");
+    let drain = CancellationToken::new();
+    Daemon { jobs: open(folder.path(), &drain), _folder: folder, drain }
+}
+
+/// What a run does, by batch and by how many runs the batch had before.
+#[derive(Clone, Copy)]
+enum Does {
+    Completes,
+    /// Commits a part, then goes on until it is told to stop.
+    Hangs,
+    /// Does not hear that it should stop.
+    IsDeaf,
+    IsAway,
+    Panics,
+    Fails,
+}
+
+struct Fake {
+    does: fn(&str, usize) -> Does,
+    runs: Mutex<Vec<String>>,
+}
+
+impl Fake {
+    fn new(does: fn(&str, usize) -> Does) -> Arc<Self> {
+        Arc::new(Self { does, runs: Mutex::default() })
+    }
+
+    fn runs(&self) -> Vec<String> {
+        self.runs.lock().expect("whole").clone()
+    }
+}
+
+impl Work for Fake {
+    type Plan = BatchId;
+
+    async fn plan(&self, batch: &BatchId, _: &Ask) -> Result<BatchId, WorkError> {
+        Ok(batch.clone())
+    }
+
+    fn identity(plan: &BatchId) -> Identity {
+        identity(plan.as_str())
+    }
+
+    async fn run(
+        &self,
+        plan: &BatchId,
+        progress: &watch::Sender<JobProgress>,
+        stop: CancellationToken,
+    ) -> Result<(), WorkError> {
+        let before = {
+            let mut runs = self.runs.lock().expect("whole");
+            runs.push(plan.to_string());
+            runs.iter().filter(|run| **run == plan.as_str()).count() - 1
+        };
+        let counts = Counts { pages: 3, suggested: 3, ..Counts::default() };
+        let done = JobProgress { parts: 2, parts_committed: 1, pages: 6, counts, ..JobProgress::default() };
+        match (self.does)(plan.as_str(), before) {
+            Does::Completes => {
+                progress.send_replace(JobProgress { parts_committed: 2, ..done });
+                Ok(())
+            }
+            Does::Hangs => {
+                progress.send_replace(done);
+                stop.cancelled().await;
+                Err(WorkError::Stopped)
+            }
+            Does::IsDeaf => {
+                progress.send_replace(done);
+                std::future::pending().await
+            }
+            Does::IsAway => Err(WorkError::Away("the server is away".into())),
+            Does::Panics => panic!("as the test wants"),
+            Does::Fails => Err(WorkError::Failed("part 2 is broken".into())),
+        }
+    }
+}
+
+fn start(jobs: &Arc<Jobs>, work: &Arc<Fake>) -> tokio::task::JoinHandle<Result<(), JobStoreError>> {
+    let runner = Runner { jobs: jobs.clone(), work: work.clone(), patience: Duration::from_millis(50) };
+    tokio::spawn(async move { runner.run().await })
+}
+
+async fn until(jobs: &Jobs, batch: &str, what: impl FnMut(&Arc<Job>) -> bool) -> Arc<Job> {
+    let mut watch = jobs.watch(&id(batch)).expect("a job");
+    let found = tokio::time::timeout(Duration::from_secs(30), watch.wait_for(what)).await;
+    found.expect("in time").expect("the book lives").clone()
+}
+
+#[test]
+fn submitting_twice_finds_the_job_and_other_content_is_refused() {
+    let Daemon { jobs, drain, _folder } = daemon();
+    let (first, created) = jobs.submit(id("a"), ask(), Some(identity("f"))).expect("taken");
+    assert!(created);
+    let (again, created) = jobs.submit(id("a"), ask(), Some(identity("f"))).expect("found");
+    assert_eq!((again, created), (first, false));
+    let error = jobs.submit(id("a"), ask(), Some(identity("g"))).expect_err("other").to_string();
+    assert!(error.contains("batch a") && error.contains("what differs: the pages"), "{error}");
+    assert!(matches!(jobs.get(&id("b")), Err(JobError::Unknown(_))));
+    drain.cancel();
+    assert!(matches!(jobs.submit(id("b"), ask(), None), Err(JobError::Draining)));
+    assert!(!jobs.submit(id("a"), ask(), None).expect("found while it drains").1);
+}
+
+#[test]
+fn the_list_is_newest_first_and_goes_on_where_it_stopped() {
+    let Daemon { jobs, .. } = daemon();
+    for batch in ["c", "a", "b"] {
+        jobs.submit(id(batch), ask(), None).expect("taken");
+    }
+    let names = |jobs: &[Arc<Job>]| jobs.iter().map(|job| job.batch.to_string()).collect::<Vec<_>>().join("");
+    let page = jobs.list(None, 2);
+    assert_eq!(names(&page), "ba");
+    assert_eq!(names(&jobs.list(page.last().map(|job| job.number), 2)), "c");
+}
+
+#[tokio::test]
+async fn jobs_run_in_the_order_of_submission() {
+    let Daemon { jobs, drain, _folder } = daemon();
+    let work = Fake::new(|_, _| Does::Completes);
+    for batch in ["b", "a", "c"] {
+        jobs.submit(id(batch), ask(), None).expect("taken");
+    }
+    let runner = start(&jobs, &work);
+    let last = until(&jobs, "c", |job| job.state.is_final()).await;
+    assert_eq!((last.state, last.progress.parts_committed), (JobState::Complete, 2));
+    assert_eq!(last.identity, Some(identity("c")));
+    assert_eq!(work.runs(), ["b", "a", "c"]);
+    jobs.submit(id("d"), ask(), None).expect("taken while it waits for work");
+    until(&jobs, "d", |job| job.state == JobState::Complete).await;
+    drain.cancel();
+    runner.await.expect("no panic").expect("no fault of the store");
+}
+
+#[tokio::test]
+async fn a_cancelled_run_stops_and_a_retry_goes_behind_the_others() {
+    let Daemon { jobs, drain: _drain, _folder } = daemon();
+    let work = Fake::new(|_, before| if before == 0 { Does::Hangs } else { Does::Completes });
+    jobs.submit(id("a"), ask(), None).expect("taken");
+    let _runner = start(&jobs, &work);
+    until(&jobs, "a", |job| job.progress.parts_committed == 1).await;
+    let job = jobs.cancel(&id("a")).expect("running");
+    assert_eq!(job.state, JobState::Cancelled);
+    assert_eq!(jobs.cancel(&id("a")).expect("twice"), job);
+    jobs.retry(&id("a")).expect("cancelled");
+    let job = until(&jobs, "a", |job| job.state.is_final()).await;
+    assert_eq!((job.state, job.reason.clone()), (JobState::Complete, None));
+    assert_eq!(work.runs(), ["a", "a"]);
+}
+
+#[tokio::test]
+async fn a_job_goes_on_after_a_drain() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for does in [|_: &str, _| Does::Hangs, |_: &str, _| Does::IsDeaf] {
+        let drain = CancellationToken::new();
+        let jobs = open(folder.path(), &drain);
+        let _ = jobs.submit(id("a"), ask(), None).expect("taken");
+        let _ = jobs.submit(id("b"), ask(), None).expect("taken");
+        let runner = start(&jobs, &Fake::new(does));
+        until(&jobs, "a", |job| job.progress.parts_committed == 1).await;
+        drain.cancel();
+        runner.await.expect("no panic").expect("no fault of the store");
+        assert_eq!(jobs.get(&id("a")).expect("a job").state, JobState::Running);
+        assert_eq!(jobs.get(&id("b")).expect("a job").state, JobState::Queued);
+    }
+    let jobs = open(folder.path(), &CancellationToken::new());
+    assert_eq!(jobs.get(&id("a")).expect("a job").progress.parts_committed, 1);
+    let work = Fake::new(|_, _| Does::Completes);
+    let _runner = start(&jobs, &work);
+    until(&jobs, "b", |job| job.state == JobState::Complete).await;
+    assert_eq!(work.runs(), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_job_waits_while_the_server_is_away() {
+    let Daemon { jobs, drain: _drain, _folder } = daemon();
+    let work = Fake::new(|_, before| if before == 0 { Does::IsAway } else { Does::Completes });
+    jobs.submit(id("a"), ask(), None).expect("taken");
+    let _runner = start(&jobs, &work);
+    let job = until(&jobs, "a", |job| job.progress.waiting.is_some()).await;
+    assert_eq!(
+        job.progress.waiting.as_ref().map(|waiting| waiting.reason.as_str()),
+        Some("the server is away")
+    );
+    assert_eq!(job.state, JobState::Running);
+    let job = until(&jobs, "a", |job| job.state.is_final()).await;
+    assert_eq!((job.state, job.progress.waiting.clone()), (JobState::Complete, None));
+}
+
+#[tokio::test]
+async fn a_job_that_fails_says_why_and_the_next_one_runs() {
+    let Daemon { jobs, drain: _drain, _folder } = daemon();
+    let work = Fake::new(|batch, _| match batch {
+        "a" => Does::Fails,
+        "b" => Does::Panics,
+        _ => Does::Completes,
+    });
+    for batch in ["a", "b", "c"] {
+        jobs.submit(id(batch), ask(), None).expect("taken");
+    }
+    let _runner = start(&jobs, &work);
+    until(&jobs, "c", |job| job.state == JobState::Complete).await;
+    let failed = jobs.get(&id("a")).expect("a job");
+    assert_eq!((failed.state, failed.reason.as_deref()), (JobState::Failed, Some("part 2 is broken")));
+    let panicked = jobs.get(&id("b")).expect("a job");
+    assert!(panicked.reason.as_deref().expect("a reason").contains("fault of the agent"));
+}
+
+#[tokio::test]
+async fn a_batch_that_changed_since_it_was_submitted_is_not_run() {
+    let Daemon { jobs, drain: _drain, _folder } = daemon();
+    let work = Fake::new(|_, _| Does::Completes);
+    jobs.submit(id("a"), ask(), Some(identity("other"))).expect("taken");
+    let _runner = start(&jobs, &work);
+    let job = until(&jobs, "a", |job| job.state.is_final()).await;
+    assert!(job.reason.as_deref().expect("a reason").contains("what differs: the pages"), "{:?}", job.reason);
+    assert!(work.runs().is_empty());
+    jobs.retry(&id("a")).expect("failed");
+    until(&jobs, "a", |job| job.state == JobState::Complete).await;
+}
