@@ -6,6 +6,7 @@
 //!                                             argilla ◄─────────────┴──► report
 //! ```
 
+pub mod agent;
 pub mod argilla;
 pub mod cli;
 pub mod commands;

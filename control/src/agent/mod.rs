@@ -1,0 +1,7 @@
+//! The agent, as `control` sees it: a connection with its credentials, and jobs in words that people read.
+
+mod client;
+mod job;
+
+pub use client::{Agent, Sight};
+pub use job::{Job, JobOutcome, Jobs, engine};
