@@ -14,10 +14,12 @@ pub mod ctx;
 pub mod documents;
 pub mod env;
 pub mod failure;
+pub mod lake;
 pub mod printer;
 pub mod report;
 pub mod settings;
 mod shutdown;
+pub mod sql;
 pub mod telemetry;
 
 use proto::store::Env;
