@@ -1,10 +1,11 @@
 //! End to end: the doubles of the services we do not own, a harness that runs the real binaries, and the demo.
 //!
 //! ```text
-//!  corpus, argilla_standin, sme ──► harness ──► tests/it, bin/demo
+//!  corpus, batch_files, argilla_standin, sme ──► harness ──► tests/it, bin/demo
 //! ```
 
 pub mod argilla_standin;
+pub mod batch_files;
 pub mod corpus;
 pub mod harness;
 pub mod sme;

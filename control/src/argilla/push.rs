@@ -49,7 +49,7 @@ pub struct PushReport {
     pub set_aside: u64,
     /// Of created and updated: answered between our look and our write.
     pub raced: u64,
-    /// Record id to what there is to say about it; the first hundred.
+    /// Record id to what there is to say about it; the first hundred, and the first hundred that were set aside.
     pub told: BTreeMap<String, String>,
 }
 
@@ -62,7 +62,10 @@ impl PushReport {
 
     fn set_aside(&mut self, external_id: &str, reason: &str) {
         self.set_aside += 1;
-        self.tell(external_id, format!("set aside: {reason}"));
+        // Told even where a hundred others are: these are what a person has to act on.
+        if self.set_aside <= TOLD as u64 {
+            self.told.insert(external_id.to_owned(), format!("set aside: {reason}"));
+        }
     }
 }
 

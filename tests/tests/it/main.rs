@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy knows test functions, not their helpers")]
 
 mod annotators;
+mod argilla;
 mod argilla_standin;
 mod corpus;
 mod simulated_sme;
