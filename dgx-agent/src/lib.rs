@@ -14,6 +14,8 @@
 pub mod chunk;
 pub mod ground;
 pub mod ground_cmd;
+pub mod grpc;
+pub mod health_cmd;
 pub mod infer;
 pub mod jobs;
 mod offsets;
@@ -21,4 +23,5 @@ pub mod overlap;
 pub mod parse;
 pub mod prompt;
 pub mod rules;
+pub mod serve;
 pub mod validate;

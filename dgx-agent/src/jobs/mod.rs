@@ -9,6 +9,8 @@
 //! - A job is about a kilobyte, and the book holds all of them.
 //! - The functions of [`Jobs`] wait for the disk: async callers go through [`on_disk`].
 
+#[cfg(test)]
+pub mod fake;
 pub mod job;
 pub mod runner;
 pub mod store;
@@ -216,7 +218,11 @@ pub async fn on_disk<T: Send + 'static>(
     let jobs = jobs.clone();
     match tokio::task::spawn_blocking(move || work(&jobs)).await {
         Ok(done) => done,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime ends, and this task with it.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 

@@ -1,12 +1,10 @@
 //! The book and the runner over a store on disk, with work that does as a test says.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
-
-use proto::docs::{Counts, Provenance};
+use std::{path::Path, time::Duration};
 
 use super::{
+    fake::{Does, Fake, identity},
     runner::Runner,
-    work::{Work, WorkError},
     *,
 };
 
@@ -16,19 +14,6 @@ fn id(batch: &str) -> BatchId {
 
 fn ask() -> Ask {
     Ask { root: "/data".into(), engine: None, model: None }
-}
-
-fn identity(fingerprint: &str) -> Identity {
-    let provenance = Provenance {
-        engine: "rules".into(),
-        model: "rules".into(),
-        model_digest: "d".into(),
-        prompt_sha256: "p".into(),
-        labelset_sha256: "l".into(),
-        options: BTreeMap::new(),
-        agent_version: "0".into(),
-    };
-    Identity { fingerprint: fingerprint.into(), provenance }
 }
 
 fn open(folder: &Path, drain: &CancellationToken) -> Arc<Jobs> {
@@ -46,79 +31,6 @@ fn daemon() -> Daemon {
     let folder = tempfile::tempdir().expect("a folder");
     let drain = CancellationToken::new();
     Daemon { jobs: open(folder.path(), &drain), _folder: folder, drain }
-}
-
-/// What a run does, by batch and by how many runs the batch had before.
-#[derive(Clone, Copy)]
-enum Does {
-    Completes,
-    /// Commits a part, then goes on until it is told to stop.
-    Hangs,
-    /// Does not hear that it should stop.
-    IsDeaf,
-    IsAway,
-    Panics,
-    Fails,
-}
-
-struct Fake {
-    does: fn(&str, usize) -> Does,
-    runs: Mutex<Vec<String>>,
-}
-
-impl Fake {
-    fn new(does: fn(&str, usize) -> Does) -> Arc<Self> {
-        Arc::new(Self { does, runs: Mutex::default() })
-    }
-
-    fn runs(&self) -> Vec<String> {
-        self.runs.lock().expect("whole").clone()
-    }
-}
-
-impl Work for Fake {
-    type Plan = BatchId;
-
-    async fn plan(&self, batch: &BatchId, _: &Ask) -> Result<BatchId, WorkError> {
-        Ok(batch.clone())
-    }
-
-    fn identity(plan: &BatchId) -> Identity {
-        identity(plan.as_str())
-    }
-
-    async fn run(
-        &self,
-        plan: &BatchId,
-        progress: &watch::Sender<JobProgress>,
-        stop: CancellationToken,
-    ) -> Result<(), WorkError> {
-        let before = {
-            let mut runs = self.runs.lock().expect("whole");
-            runs.push(plan.to_string());
-            runs.iter().filter(|run| **run == plan.as_str()).count() - 1
-        };
-        let counts = Counts { pages: 3, suggested: 3, ..Counts::default() };
-        let done = JobProgress { parts: 2, parts_committed: 1, pages: 6, counts, ..JobProgress::default() };
-        match (self.does)(plan.as_str(), before) {
-            Does::Completes => {
-                progress.send_replace(JobProgress { parts_committed: 2, ..done });
-                Ok(())
-            }
-            Does::Hangs => {
-                progress.send_replace(done);
-                stop.cancelled().await;
-                Err(WorkError::Stopped)
-            }
-            Does::IsDeaf => {
-                progress.send_replace(done);
-                std::future::pending().await
-            }
-            Does::IsAway => Err(WorkError::Away("the server is away".into())),
-            Does::Panics => panic!("as the test wants"),
-            Does::Fails => Err(WorkError::Failed("part 2 is broken".into())),
-        }
-    }
 }
 
 fn start(jobs: &Arc<Jobs>, work: &Arc<Fake>) -> tokio::task::JoinHandle<Result<(), JobStoreError>> {

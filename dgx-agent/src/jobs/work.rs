@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use proto::ids::BatchId;
+use proto::{docs::Provenance, grpc, ids::BatchId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +17,15 @@ pub trait Work: Send + Sync + 'static {
 
     fn identity(plan: &Self::Plan) -> Identity;
 
+    /// What would be stamped on suggestions; the agent's own choice where the arguments are silent. A model server
+    /// that is away is no error.
+    fn describe(
+        &self,
+        engine: Option<String>,
+        model: Option<String>,
+        labelset_toml: Option<String>,
+    ) -> impl Future<Output = Result<Described, WorkError>> + Send;
+
     /// Runs the batch to its manifest. Once `stop` is cancelled it ends soon, at a point from which a later run goes
     /// on.
     fn run(
@@ -25,6 +34,14 @@ pub trait Work: Send + Sync + 'static {
         progress: &watch::Sender<JobProgress>,
         stop: CancellationToken,
     ) -> impl Future<Output = Result<(), WorkError>> + Send;
+}
+
+/// What the agent would work with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Described {
+    pub provenance: Provenance,
+    /// None for the rules engine.
+    pub model_server: Option<grpc::ModelServer>,
 }
 
 /// How planning or running ends, for what the runner does next.

@@ -1,0 +1,85 @@
+//! The one map from errors to gRPC statuses. The messages are the errors' own: they name the batch and the way out.
+
+use proto::{ids::IdError, store::StoreError};
+use tonic::{Code, Status};
+
+use crate::jobs::{JobError, work::WorkError};
+
+/// An error as the client gets it.
+pub trait IntoStatus {
+    fn into_status(self) -> Status;
+}
+
+impl IntoStatus for JobError {
+    fn into_status(self) -> Status {
+        let code = match &self {
+            Self::Unknown(_) => Code::NotFound,
+            Self::Differs { .. } => Code::AlreadyExists,
+            Self::Refused(_) => Code::FailedPrecondition,
+            Self::Draining => Code::Unavailable,
+            Self::Store(_) => Code::Internal,
+        };
+        Status::new(code, self.to_string())
+    }
+}
+
+impl IntoStatus for WorkError {
+    fn into_status(self) -> Status {
+        let code = match &self {
+            Self::Away(_) | Self::Stopped => Code::Unavailable,
+            Self::Invalid(_) => Code::InvalidArgument,
+            Self::NotFound(_) => Code::NotFound,
+            Self::Failed(_) => Code::FailedPrecondition,
+        };
+        Status::new(code, self.to_string())
+    }
+}
+
+impl IntoStatus for IdError {
+    fn into_status(self) -> Status {
+        Status::invalid_argument(self.to_string())
+    }
+}
+
+/// Of a root that a client names.
+impl IntoStatus for StoreError {
+    fn into_status(self) -> Status {
+        let code = match &self {
+            Self::Uri { .. } | Self::NameTooLong { .. } => Code::InvalidArgument,
+            Self::NoCredentials { .. } | Self::Denied { .. } | Self::Changed { .. } => {
+                Code::FailedPrecondition
+            }
+            Self::NotFound { .. } => Code::NotFound,
+            Self::Unreachable { .. } => Code::Unavailable,
+        };
+        Status::new(code, self.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::job::{JobState, Refused};
+
+    #[test]
+    fn each_error_has_its_code_and_keeps_its_words() {
+        let batch: proto::ids::BatchId = "b".parse().expect("an id");
+        let differs =
+            JobError::Differs { batch: batch.clone(), state: JobState::Queued, differs: "the root".into() };
+        let refused = Refused { batch: batch.clone(), state: JobState::Complete, hint: "x" };
+        let cases = [
+            (JobError::Unknown(batch).into_status(), Code::NotFound, "batch b"),
+            (differs.into_status(), Code::AlreadyExists, "the root"),
+            (JobError::from(refused).into_status(), Code::FailedPrecondition, "is complete"),
+            (JobError::Draining.into_status(), Code::Unavailable, "shutting down"),
+            (WorkError::Away("gone".into()).into_status(), Code::Unavailable, "gone"),
+            (WorkError::Invalid("bad".into()).into_status(), Code::InvalidArgument, "bad"),
+            (WorkError::NotFound("none".into()).into_status(), Code::NotFound, "none"),
+            (WorkError::Failed("pin".into()).into_status(), Code::FailedPrecondition, "pin"),
+        ];
+        for (status, code, words) in cases {
+            assert_eq!(status.code(), code, "{status}");
+            assert!(status.message().contains(words), "{status}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Work for tests: does as it is told, and remembers what it ran.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use proto::{
+    docs::{Counts, Provenance},
+    ids::BatchId,
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    job::{Ask, Identity, JobProgress},
+    work::{Described, Work, WorkError},
+};
+
+pub fn identity(fingerprint: &str) -> Identity {
+    let provenance = Provenance {
+        engine: "rules".into(),
+        model: "rules".into(),
+        model_digest: "d".into(),
+        prompt_sha256: "p".into(),
+        labelset_sha256: "l".into(),
+        options: BTreeMap::new(),
+        agent_version: "0".into(),
+    };
+    Identity { fingerprint: fingerprint.into(), provenance }
+}
+
+/// What a run does, by batch and by how many runs the batch had before.
+#[derive(Clone, Copy)]
+pub enum Does {
+    Completes,
+    /// Commits a part, then goes on until it is told to stop.
+    Hangs,
+    /// Does not hear that it should stop.
+    IsDeaf,
+    IsAway,
+    Panics,
+    Fails,
+}
+
+pub struct Fake {
+    does: fn(&str, usize) -> Does,
+    runs: Mutex<Vec<String>>,
+}
+
+impl Fake {
+    pub fn new(does: fn(&str, usize) -> Does) -> Arc<Self> {
+        Arc::new(Self { does, runs: Mutex::default() })
+    }
+
+    pub fn runs(&self) -> Vec<String> {
+        self.runs.lock().expect("whole").clone()
+    }
+}
+
+impl Work for Fake {
+    type Plan = BatchId;
+
+    async fn plan(&self, batch: &BatchId, _: &Ask) -> Result<BatchId, WorkError> {
+        if batch.as_str() == "none" {
+            return Err(WorkError::NotFound("batch none has no pages".into()));
+        }
+        Ok(batch.clone())
+    }
+
+    fn identity(plan: &BatchId) -> Identity {
+        identity(plan.as_str())
+    }
+
+    async fn describe(
+        &self,
+        _: Option<String>,
+        _: Option<String>,
+        _: Option<String>,
+    ) -> Result<Described, WorkError> {
+        Ok(Described { provenance: identity("f").provenance, model_server: None })
+    }
+
+    async fn run(
+        &self,
+        plan: &BatchId,
+        progress: &watch::Sender<JobProgress>,
+        stop: CancellationToken,
+    ) -> Result<(), WorkError> {
+        let before = {
+            let mut runs = self.runs.lock().expect("whole");
+            runs.push(plan.to_string());
+            runs.iter().filter(|run| **run == plan.as_str()).count() - 1
+        };
+        let counts = Counts { pages: 3, suggested: 3, ..Counts::default() };
+        let done = JobProgress { parts: 2, parts_committed: 1, pages: 6, counts, ..JobProgress::default() };
+        match (self.does)(plan.as_str(), before) {
+            Does::Completes => {
+                progress.send_replace(JobProgress { parts_committed: 2, ..done });
+                Ok(())
+            }
+            Does::Hangs => {
+                progress.send_replace(done);
+                stop.cancelled().await;
+                Err(WorkError::Stopped)
+            }
+            Does::IsDeaf => {
+                progress.send_replace(done);
+                std::future::pending().await
+            }
+            Does::IsAway => Err(WorkError::Away("the server is away".into())),
+            Does::Panics => panic!("as the test wants"),
+            Does::Fails => Err(WorkError::Failed("part 2 is broken".into())),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The daemon: jobs behind a gRPC service, until it is told to end.
+//!
+//! ```text
+//! drain cancelled ─► health NOT_SERVING, no new work ─► the run stops (bounded) ─► watchers are closed ─► the server ends
+//! ```
+//! The listener, the jobs, the work and the clock come in from outside, so that tests choose them.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use proto::{grpc::agent_server::AgentServer, store::RootUri};
+use tokio::{net::TcpListener, time};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Server, server::TcpIncoming};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use crate::{
+    grpc::service::AgentService,
+    jobs::{Jobs, runner::Runner, store::JobStoreError, work::Work},
+};
+
+/// How long the running batch may take to stop. Service managers wait longer before they kill (systemd: 90 s,
+/// Kubernetes: 30 s).
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long clients may take to hear that the server ends.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// A labelset is tens of kilobytes; nothing else that comes in is larger.
+const MAX_REQUEST_BYTES: usize = 4 << 20;
+const MAX_ANSWER_BYTES: usize = 4 << 20;
+const MAX_STREAMS: u32 = 256;
+/// Dead clients are found, and watchers keep their way through proxies.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("cannot listen on {address}: {source}; pass another --listen")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot write the port file {path}: {source}", path = .path.display())]
+    PortFile { path: PathBuf, source: io::Error },
+    /// What jobs do can no longer be kept: the daemon ends rather than promise it.
+    #[error(transparent)]
+    Jobs(#[from] JobStoreError),
+    #[error("the gRPC server ended: {0}")]
+    Server(String),
+}
+
+/// What a daemon serves.
+pub struct Daemon<W> {
+    pub jobs: Arc<Jobs>,
+    pub work: Arc<W>,
+    pub root: RootUri,
+    pub clock: fn() -> DateTime<Utc>,
+    pub patience: Duration,
+}
+
+/// Listens, and says where once it does.
+pub async fn listen(address: SocketAddr, port_file: Option<&Path>) -> Result<TcpListener, ServeError> {
+    let wrong = |source| ServeError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(wrong)?;
+    let bound = listener.local_addr().map_err(wrong)?;
+    if let Some(path) = port_file {
+        write_whole(path, &format!("{bound}\n"))
+            .map_err(|source| ServeError::PortFile { path: path.to_owned(), source })?;
+    }
+    tracing::info!(address = %bound, "listening");
+    Ok(listener)
+}
+
+/// A reader finds the whole text or none.
+fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let beside = path.with_file_name(name);
+    std::fs::write(&beside, text)?;
+    std::fs::rename(&beside, path)
+}
+
+/// Serves until `drain` is cancelled and what ran then has stopped. `drain` is that of the jobs.
+pub async fn serve<W: Work>(
+    listener: TcpListener,
+    daemon: Daemon<W>,
+    drain: CancellationToken,
+) -> Result<(), ServeError> {
+    let Daemon { jobs, work, root, clock, patience } = daemon;
+    let (stopped, closing) = (CancellationToken::new(), CancellationToken::new());
+    let service = AgentService::new(jobs.clone(), work.clone(), root, stopped.clone(), clock);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    set_health(&health, ServingStatus::Serving).await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::grpc::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|error| ServeError::Server(error.to_string()))?;
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(MAX_STREAMS)
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(
+            AgentServer::new(service)
+                .max_decoding_message_size(MAX_REQUEST_BYTES)
+                .max_encoding_message_size(MAX_ANSWER_BYTES),
+        )
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            closing.clone().cancelled_owned(),
+        );
+    let mut server = tokio::spawn(server);
+    let runner = Runner { jobs, work, patience };
+    let mut runner = tokio::spawn(async move { runner.run().await });
+
+    // Only the first of these is how it should be.
+    let (mut ran, mut served) = (None, None);
+    tokio::select! {
+        () = drain.cancelled() => {}
+        run = &mut runner => ran = Some(run),
+        end = &mut server => served = Some(end),
+    }
+    tracing::info!("draining");
+    drain.cancel();
+    set_health(&health, ServingStatus::NotServing).await;
+    let ran = match ran {
+        Some(ran) => ran,
+        None => runner.await,
+    };
+    stopped.cancel();
+    closing.cancel();
+    if served.is_none() {
+        // Who watches the server's health would hold it for ever.
+        let _ = time::timeout(FAREWELL, server).await;
+    }
+    tracing::info!("drained");
+    ran.map_err(|panic| ServeError::Server(format!("the runner of its jobs broke ({panic})")))??;
+    match served {
+        None => Ok(()),
+        Some(Ok(Ok(()))) => Err(ServeError::Server("it takes no connections any more".into())),
+        Some(Ok(Err(error))) => Err(ServeError::Server(error.to_string())),
+        Some(Err(panic)) => Err(ServeError::Server(panic.to_string())),
+    }
+}
+
+/// Of the server and of the agent's service alike: they take work together.
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    for service in ["", proto::grpc::agent_server::SERVICE_NAME] {
+        health.set_service_status(service, status).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;
