@@ -21,7 +21,7 @@
 
 mod session;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     fs,

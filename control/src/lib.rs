@@ -3,11 +3,12 @@
 //! ```text
 //! cli (as typed) ─► settings (flags, environment, file) ─► ctx ─► commands ─► printer (answer | failure) ─► exit code
 //!                                                                   │
-//!                                             argilla ◄─────────────┴──► report
+//!                       lake, sql, staging, batch, argilla ◄────────┴──► report
 //! ```
 
 pub mod agent;
 pub mod argilla;
+pub mod batch;
 pub mod cli;
 pub mod commands;
 pub mod ctx;
@@ -20,6 +21,7 @@ pub mod report;
 pub mod settings;
 mod shutdown;
 pub mod sql;
+pub mod staging;
 pub mod telemetry;
 
 use proto::store::Env;

@@ -52,6 +52,16 @@ pub fn raw_pages(doc_id: &DocId, run_id: i64) -> Key {
     Key(format!("{RAW_PAGES}doc_id={}/run_id={run_id}/part-000.parquet", doc_id.encoded()))
 }
 
+/// The prefix of every run's pages of a document.
+pub fn raw_pages_of(doc_id: &DocId) -> String {
+    format!("{RAW_PAGES}{}/", doc_folder(doc_id))
+}
+
+/// The part of a raw key that stands for a document, to find it in a listing. An id is never read out of one.
+pub fn doc_folder(doc_id: &DocId) -> String {
+    format!("doc_id={}", doc_id.encoded())
+}
+
 /// What a part has one file of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PartKind {
