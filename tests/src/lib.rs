@@ -1,9 +1,10 @@
 //! End to end: the doubles of the services we do not own, a harness that runs the real binaries, and the demo.
 //!
 //! ```text
-//!  corpus, batch_files, argilla_standin, sme ──► harness ──► tests/it, bin/demo
+//!  corpus, batch_files, agent_jobs, argilla_standin, sme ──► harness ──► tests/it, bin/demo
 //! ```
 
+pub mod agent_jobs;
 pub mod argilla_standin;
 pub mod batch_files;
 pub mod corpus;
