@@ -8,5 +8,6 @@ pub mod agent_jobs;
 pub mod argilla_standin;
 pub mod batch_files;
 pub mod corpus;
+pub mod demo;
 pub mod harness;
 pub mod sme;
