@@ -16,6 +16,7 @@ pub mod documents;
 pub mod env;
 pub mod failure;
 pub mod lake;
+pub mod pilot_log;
 pub mod printer;
 pub mod report;
 pub mod settings;

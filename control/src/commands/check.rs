@@ -22,7 +22,7 @@ use crate::{
     printer::Answer,
     report::{Report, table},
     sql::{Params, Script},
-    staging::{Staging, paths},
+    staging::Staging,
 };
 
 /// What the checks found, with exit code 1 if any does not pass.
@@ -73,7 +73,8 @@ async fn over(ctx: &Ctx, batch: Option<&BatchId>, asked: &DocumentArgs) -> Resul
             if objects.is_empty() && kind == PartKind::Pages {
                 return Err(batch::unknown(ctx, batch));
             }
-            let files = paths(&staging.stage(&objects).await?);
+            let staged = staging.stage(&objects).await?;
+            let files: Vec<_> = staged.into_iter().map(|staged| staged.text).collect();
             // No file at all: the check has no input.
             params = if files.is_empty() { params.texts(name, None) } else { params.files(name, &files) };
         }
