@@ -11,6 +11,16 @@
 //!
 //! `chunk`, `prompt`, `parse`, `ground`, `rules`, `validate` and `overlap` are pure; the rest is I/O around them.
 
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod env;
+pub mod error;
+pub mod telemetry;
+
+pub mod batch;
+pub mod engine;
+
 pub mod chunk;
 pub mod ground;
 pub mod ground_cmd;

@@ -56,7 +56,7 @@ pub enum InferError {
     )]
     PromptCut { prompt_tokens: u64, num_ctx: u64 },
     #[error("the answer was cut at num_predict")]
-    AnswerCut,
+    AnswerCut { partial: Partial },
     #[error("the answer ran away: {what}")]
     Runaway { what: &'static str },
     #[error("the stream ended without done: true")]
@@ -73,6 +73,16 @@ pub enum InferError {
     TimedOut { what: &'static str, seconds: u64 },
 }
 
+/// The answer as far as it came: it holds words of the page, so it does not show.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Partial(pub String);
+
+impl std::fmt::Debug for Partial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
 impl InferError {
     /// The table of `contracts/ollama.md`.
     pub fn class(&self) -> Class {
@@ -84,7 +94,7 @@ impl InferError {
             | Self::Refused { .. }
             | Self::NumCtxTooLarge { .. } => Class::Fatal,
             Self::Rejected { .. } => Class::Rejected,
-            Self::PromptTooLong { .. } | Self::PromptCut { .. } | Self::AnswerCut => Class::TooLarge,
+            Self::PromptTooLong { .. } | Self::PromptCut { .. } | Self::AnswerCut { .. } => Class::TooLarge,
             Self::Runaway { .. } | Self::NoDone | Self::Garbage { .. } => Class::BadAnswer,
             Self::Server { .. } | Self::MidStream { .. } | Self::Broken { .. } | Self::TimedOut { .. } => {
                 Class::Transient
@@ -102,7 +112,7 @@ impl InferError {
             | Self::NumCtxTooLarge { .. } => "service_refused",
             Self::Rejected { .. } => "request_rejected",
             Self::PromptTooLong { .. } | Self::PromptCut { .. } => "prompt_too_long",
-            Self::AnswerCut => "output_truncated",
+            Self::AnswerCut { .. } => "output_truncated",
             Self::Runaway { .. } => "model_output_runaway",
             Self::NoDone => "model_output_unfinished",
             Self::Garbage { .. } => "model_output_invalid",

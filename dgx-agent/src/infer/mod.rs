@@ -23,7 +23,7 @@ mod retry;
 mod transport;
 
 pub use client::{Client, Endpoint, Timeouts};
-pub use error::{Class, InferError};
+pub use error::{Class, InferError, Partial};
 pub use limiter::{Limiter, Permit};
 pub use preflight::{Loaded, Preflight, preflight};
 pub use request::{ModelParams, RequestTemplate};

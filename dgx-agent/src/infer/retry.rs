@@ -139,7 +139,7 @@ mod tests {
         for error in [
             InferError::ModelMissing { model: String::new() },
             InferError::Rejected { status: 400, message: String::new() },
-            InferError::AnswerCut,
+            InferError::AnswerCut { partial: Default::default() },
         ] {
             assert_eq!(decide(&error, &mut Tries::default()), Decision::GiveUp);
         }

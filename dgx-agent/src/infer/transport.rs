@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::client::Client;
-use super::error::InferError;
+use super::error::{InferError, Partial};
 use super::ndjson::LineSplitter;
 use super::request::ModelParams;
 
@@ -136,7 +136,7 @@ impl<'a> Answer<'a> {
             return Err(InferError::PromptCut { prompt_tokens, num_ctx });
         }
         match self.last.done_reason.as_deref() {
-            Some("length") => return Err(InferError::AnswerCut),
+            Some("length") => return Err(InferError::AnswerCut { partial: Partial(self.content) }),
             None | Some("stop") => {}
             Some(_) => {
                 let detail = "the server loaded or unloaded the model instead of answering".to_owned();

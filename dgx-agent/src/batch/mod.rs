@@ -1,0 +1,256 @@
+//! A batch, part by part: the pipeline behind both doors, `serve` and `run`.
+//!
+//! ```text
+//! plan ─► for each part: read ─► admit ─► engine ─► commit (suggestions, ledger, record) ─► manifest
+//! ```
+//!
+//! Constraints: a part is the unit of work and of commit; what is committed is not done again; a file that cannot be
+//! read costs its own part alone; dropping or cancelling a run at any point loses no committed part.
+
+mod admit;
+mod commit;
+mod error;
+mod failpoint;
+mod files;
+mod part;
+mod plan;
+mod progress;
+
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use proto::{
+    docs::{CommitRecord, Counts, Provenance},
+    ids::BatchId,
+    keys::BatchKeys,
+    labelset::Labelset,
+    store::Store,
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use error::BatchError;
+pub use plan::{PartPlan, Plan, Shard};
+pub use progress::{InFlight, Meter, Progress};
+
+use crate::{
+    config::EngineConfig,
+    engine::{self, Engine, ModelServer},
+};
+use commit::Look;
+
+/// Commits looked at together.
+const LOOKS: usize = 8;
+
+/// All that batches of one root need. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    store: Store,
+    labelset: Arc<Labelset>,
+    config: Arc<EngineConfig>,
+}
+
+/// What an agent is, and what it would stamp on its suggestions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// With an empty `model_digest` where the model server cannot be asked.
+    pub provenance: Provenance,
+    /// None for the rules.
+    pub model_server: Option<ModelServer>,
+}
+
+/// How a run ended well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done {
+    /// Every part is committed, and the manifest is written.
+    Complete { parts: u32, counts: Counts },
+    /// The shard's parts are committed, those of others are not yet. `counts`: of the shard.
+    Shard { parts: u32, counts: Counts, missing: u32 },
+}
+
+impl Done {
+    pub fn counts(&self) -> &Counts {
+        match self {
+            Self::Complete { counts, .. } | Self::Shard { counts, .. } => counts,
+        }
+    }
+}
+
+impl Pipeline {
+    /// `labelset`: of batches that carry none.
+    pub fn new(store: Store, labelset: Labelset, config: EngineConfig) -> Self {
+        Self { store, labelset: Arc::new(labelset), config: Arc::new(config) }
+    }
+
+    /// The same over another root.
+    #[must_use]
+    pub fn with_store(&self, store: Store) -> Self {
+        Self { store, ..self.clone() }
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What a batch would be annotated with. A model server that cannot be asked is told of, and no error.
+    pub async fn describe(
+        &self,
+        engine: Option<Engine>,
+        model: Option<&str>,
+        labelset_toml: Option<&str>,
+    ) -> Result<Description, BatchError> {
+        let engine = engine.unwrap_or(self.config.engine);
+        let labelset = match labelset_toml {
+            Some(toml) => {
+                Arc::new(Labelset::parse(toml).map_err(|error| BatchError::BadData(error.to_string()))?)
+            }
+            None => self.labelset.clone(),
+        };
+        let (provenance, model_server) = engine::describe(engine, model, &labelset, &self.config).await?;
+        Ok(Description { provenance, model_server })
+    }
+
+    /// Makes a batch ready. `engine` and `model` win over what the batch says, and that over the agent's own.
+    pub async fn plan(
+        &self,
+        batch: &BatchId,
+        engine: Option<Engine>,
+        model: Option<&str>,
+    ) -> Result<Plan, BatchError> {
+        Box::pin(plan::plan(self, batch, engine, model)).await
+    }
+
+    /// Does every part that is not committed, and completes the batch when none is missing. A file that cannot be
+    /// read is told at the end, when all others are done.
+    pub async fn run(
+        &self,
+        plan: &Plan,
+        shard: Option<Shard>,
+        progress: &watch::Sender<Progress>,
+        cancel: CancellationToken,
+    ) -> Result<Done, BatchError> {
+        let run =
+            Run { pipeline: self, plan, keys: BatchKeys::new(&plan.batch), meter: Meter::new(progress) };
+        let done = cancel.run_until_cancelled_owned(Box::pin(run.run(shard))).await;
+        done.unwrap_or(Err(BatchError::Cancelled))
+    }
+}
+
+/// A plan under way.
+struct Run<'a> {
+    pipeline: &'a Pipeline,
+    plan: &'a Plan,
+    keys: BatchKeys,
+    meter: Meter<'a>,
+}
+
+impl Run<'_> {
+    async fn run(&self, shard: Option<Shard>) -> Result<Done, BatchError> {
+        let mine = |part: &&PartPlan| shard.is_none_or(|shard| shard.has(part.number));
+        let parts: Vec<&PartPlan> = self.plan.parts.iter().filter(mine).collect();
+        self.meter.begin(number(parts.len()), parts.iter().map(|part| part.rows).sum());
+        let mut counts = Counts::default();
+        let mut bad = Vec::new();
+        for part in &parts {
+            match self.part(part).await {
+                Ok(commit) => counts.add(&commit.counts),
+                Err(error) if error.is_of_a_part() => {
+                    tracing::error!(batch = %self.plan.batch, part = part.number, %error, "the part is left out");
+                    bad.push(error.to_string());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if !bad.is_empty() {
+            return Err(BatchError::BadData(format!(
+                "batch {}: {} of {} parts cannot be done, all others are: {}",
+                self.plan.batch,
+                bad.len(),
+                parts.len(),
+                bad.join("; ")
+            )));
+        }
+        self.finish(number(parts.len()), counts).await
+    }
+
+    async fn part(&self, part: &PartPlan) -> Result<CommitRecord, BatchError> {
+        let before = self.meter.now();
+        let commit = match commit::standing(self, part, Look::Sizes).await? {
+            Some(commit) => commit,
+            None => self.redo(part).await?,
+        };
+        self.meter.committed(&before, &commit.counts);
+        Ok(commit)
+    }
+
+    async fn redo(&self, part: &PartPlan) -> Result<CommitRecord, BatchError> {
+        let annotated = Box::pin(part::annotate(self, part)).await?;
+        self.plan.annotator.check_unchanged(&self.meter).await?;
+        Box::pin(commit::commit(self, part, annotated)).await
+    }
+
+    /// Completes the batch if every part of every shard is committed.
+    async fn finish(&self, parts: u32, counts: Counts) -> Result<Done, BatchError> {
+        let all = &self.plan.parts;
+        let commits = self.look(Look::Record).await?;
+        let missing = commits.iter().filter(|commit| commit.is_none()).count();
+        if missing > 0 {
+            return Ok(Done::Shard { parts, counts, missing: number(missing) });
+        }
+        let manifest = match commit::standing_manifest(self).await? {
+            Some(manifest) => manifest,
+            None => commit::manifest(self, &self.verified().await?).await?,
+        };
+        Ok(Done::Complete { parts: number(all.len()), counts: manifest.counts })
+    }
+
+    /// The commit of each part of the batch.
+    async fn look(&self, look: Look) -> Result<Vec<Option<CommitRecord>>, BatchError> {
+        let commits = self.plan.parts.iter().map(|part| commit::standing(self, part, look));
+        stream::iter(commits).buffered(LOOKS).boxed().try_collect().await
+    }
+
+    /// The commits of all parts, whose files have the hashes that they say.
+    async fn verified(&self) -> Result<Vec<CommitRecord>, BatchError> {
+        let all = &self.plan.parts;
+        let looked = self.look(Look::Hashes).await?;
+        let mut commits = Vec::with_capacity(looked.len());
+        for (part, commit) in all.iter().zip(looked) {
+            commits.push(match commit {
+                Some(commit) => commit,
+                None => self.redo(part).await?,
+            });
+        }
+        Ok(commits)
+    }
+}
+
+fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_send<T: Send>(_: &T) {}
+
+    #[tokio::test]
+    async fn the_daemon_can_spawn_its_work() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let env = proto::store::Env::new();
+        let store = Store::open(folder.path().to_str().expect("UTF-8"), &env).expect("a store");
+        let config = EngineConfig::resolve(Default::default(), &env).expect("a configuration");
+        let pipeline = Pipeline::new(store, Labelset::embedded(), config);
+        let batch: BatchId = "b".parse().expect("a batch id");
+        let work = async {
+            let plan = pipeline.plan(&batch, None, None).await?;
+            let (progress, _) = watch::channel(Progress::default());
+            pipeline.run(&plan, None, &progress, CancellationToken::new()).await
+        };
+        is_send(&work);
+        assert!(
+            matches!(work.await, Err(BatchError::NotFound(message)) if message.contains("batch b has no pages"))
+        );
+    }
+}

@@ -1,0 +1,249 @@
+//! A part's pages, each to its outcome.
+//!
+//! Memory: page texts under way are bounded by bytes; outcomes and spans of one part are held until its commit.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt, future, stream};
+use proto::{
+    docs::Counts,
+    hash::sha256_hex,
+    ids::{CharSpan, DocId, PageKey},
+    parquet_io::TableFile,
+    rows::{BatchPage, LedgerRow, Outcome, Suggestion},
+    schema::Table,
+};
+use tokio::sync::Semaphore;
+
+use super::{
+    BatchError, PartPlan, Run,
+    admit::{Admitted, DUPLICATE_KEY, RowKey, Verdict, admit},
+    files,
+};
+use crate::engine::{Annotator, PageResult, PageSpan, Source, on_rayon};
+
+/// Rows read together: a page may be many megabytes.
+const ROWS_AT_ONCE: usize = 16;
+
+/// The unit of the byte budget; a semaphore does not count far enough for bytes.
+const BUDGET_UNIT: usize = 1 << 10;
+
+/// A part whose pages all have their outcome.
+#[derive(Debug, Default)]
+pub(super) struct Annotated {
+    /// In the order of the keys, so that doing a part again gives the same rows.
+    pages: BTreeMap<RowKey, Page>,
+}
+
+#[derive(Debug)]
+struct Page {
+    ledger: LedgerRow,
+    spans: Vec<PageSpan>,
+}
+
+pub(super) async fn annotate(run: &Run<'_>, part: &PartPlan) -> Result<Annotated, BatchError> {
+    let store = &run.pipeline.store;
+    let found = files::sha256(store, &part.key).await?;
+    if found != part.sha256 {
+        return Err(BatchError::BadData(format!(
+            "{} is not the file that the batch was made with: its SHA-256 is {found}, not {}; restore it, or make the \
+             batch again",
+            store.uri_of(&part.key),
+            part.sha256
+        )));
+    }
+    let file = TableFile::open(store, &store.head(&part.key).await?, Table::BatchPages).await?;
+    let limits = run.pipeline.config.limits;
+    let budget = Budget::new(limits.bytes_in_memory);
+    let mut seen = Seen::default();
+    let mut done = Annotated::default();
+    {
+        // Boxed: the compiler cannot see that this stream may move between threads.
+        let rows = file.read::<BatchPage>(ROWS_AT_ONCE)?.map_err(BatchError::from);
+        let admitted = rows.and_then(|rows| admit_all(rows, limits.page_bytes));
+        let mut pages = admitted
+            .map_ok(|rows| stream::iter(rows).map(Ok))
+            .try_flatten()
+            .try_filter_map(|row| future::ready(Ok(seen.first(row))))
+            .and_then(|row| budget.reserve(row))
+            .map(|reserved| async {
+                let (row, _permit) = reserved?;
+                page(&run.plan.annotator, row, run).await
+            })
+            .buffer_unordered(run.plan.annotator.pages_at_once())
+            .boxed();
+        while let Some(page) = pages.next().await {
+            let (key, page) = page?;
+            run.meter.page(&page.counts());
+            done.pages.insert(key, page);
+        }
+    }
+    for key in seen.different {
+        if let Some(page) = done.pages.get_mut(&key) {
+            page.refuse(DUPLICATE_KEY);
+        }
+    }
+    Ok(done)
+}
+
+async fn admit_all(rows: Vec<BatchPage>, page_bytes: usize) -> Result<Vec<Admitted>, BatchError> {
+    let admitted = on_rayon(move || rows.into_iter().map(|row| admit(row, page_bytes)).collect()).await;
+    admitted.map_err(|panicked| BatchError::Internal(panicked.to_string()))
+}
+
+/// The keys of a part: a copy of a page is that page, another page of its key spoils both.
+#[derive(Default)]
+struct Seen {
+    content: HashMap<RowKey, String>,
+    different: HashSet<RowKey>,
+}
+
+impl Seen {
+    fn first(&mut self, row: Admitted) -> Option<Admitted> {
+        match self.content.get(&row.key) {
+            None => {
+                self.content.insert(row.key.clone(), row.content_sha256.clone());
+                Some(row)
+            }
+            Some(content) => {
+                if *content != row.content_sha256 {
+                    self.different.insert(row.key);
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Bytes of text that may be under way.
+struct Budget {
+    units: usize,
+    free: Arc<Semaphore>,
+}
+
+impl Budget {
+    fn new(bytes: usize) -> Self {
+        let units = bytes.div_ceil(BUDGET_UNIT);
+        Self { units, free: Arc::new(Semaphore::new(units)) }
+    }
+
+    /// The row with its share; one that is larger than all of it takes all.
+    async fn reserve(
+        &self,
+        row: Admitted,
+    ) -> Result<(Admitted, tokio::sync::OwnedSemaphorePermit), BatchError> {
+        let bytes = if let Verdict::Work(text) = &row.verdict { text.len() } else { 0 };
+        let units = u32::try_from(bytes.div_ceil(BUDGET_UNIT).min(self.units)).unwrap_or(u32::MAX);
+        let permit = self.free.clone().acquire_many_owned(units).await;
+        Ok((row, permit.map_err(|closed| BatchError::Internal(closed.to_string()))?))
+    }
+}
+
+async fn page(annotator: &Annotator, row: Admitted, run: &Run<'_>) -> Result<(RowKey, Page), BatchError> {
+    let Admitted { key, page_sha256, run_id, verdict, .. } = row;
+    let (outcome, reason, result) = match verdict {
+        Verdict::Done(outcome, reason) => (outcome, Some(reason), PageResult::default()),
+        Verdict::Work(text) => {
+            let result = annotator
+                .annotate(text.into(), &run.meter)
+                .await
+                .map_err(|error| BatchError::from_model_server(&error))?;
+            match result.failed {
+                Some(reason) => (Outcome::Failed, Some(reason), result),
+                None if result.spans.is_empty() => (Outcome::Empty, Some("no_mentions"), result),
+                None => (Outcome::Suggested, None, result),
+            }
+        }
+    };
+    let ledger = LedgerRow {
+        doc_id: key.0.clone(),
+        page_num: key.1,
+        page_sha256,
+        outcome,
+        reason: reason.map(str::to_owned),
+        spans: count(result.spans.len()),
+        ungrounded: count(result.ungrounded),
+        chunks: count(result.chunks),
+        attempts: count(result.attempts as usize),
+        prompt_tokens: i64::try_from(result.prompt_tokens).unwrap_or(i64::MAX),
+        output_tokens: i64::try_from(result.output_tokens).unwrap_or(i64::MAX),
+        latency_ms: i64::try_from(result.latency.as_millis()).unwrap_or(i64::MAX),
+        run_id,
+    };
+    Ok((key, Page { ledger, spans: result.spans }))
+}
+
+fn count(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+impl Page {
+    fn refuse(&mut self, reason: &str) {
+        self.spans.clear();
+        self.ledger.spans = 0;
+        self.ledger.ungrounded = 0;
+        self.ledger.outcome = Outcome::Skipped;
+        self.ledger.reason = Some(reason.to_owned());
+    }
+
+    fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        let number = |number: i32| u64::try_from(number).unwrap_or(0);
+        let row = &self.ledger;
+        counts.add_page(row.outcome, row.reason.as_deref(), number(row.spans), number(row.ungrounded));
+        counts
+    }
+}
+
+impl Annotated {
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        self.pages.values().for_each(|page| counts.add(&page.counts()));
+        counts
+    }
+
+    pub fn ledger(&self) -> Vec<LedgerRow> {
+        self.pages.values().map(|page| page.ledger.clone()).collect()
+    }
+
+    /// By document, page and place.
+    pub fn suggestions(&self, annotator: &Annotator, generated_at: DateTime<Utc>) -> Vec<Suggestion> {
+        let stamps = [annotator.stamp(Source::Rules), annotator.stamp(Source::Ollama)];
+        let mut rows = Vec::new();
+        for Page { ledger, spans } in self.pages.values() {
+            let Ok(doc_id) = DocId::new(&ledger.doc_id) else { continue };
+            let key = PageKey::new(doc_id, ledger.page_num);
+            for PageSpan { span, source } in spans {
+                let (start, end) = (count(span.start), count(span.end));
+                let Some(place) = CharSpan::new(start.unsigned_abs(), end.unsigned_abs()) else { continue };
+                let stamp = &stamps[usize::from(*source == Source::Ollama)];
+                rows.push(Suggestion {
+                    doc_id: ledger.doc_id.clone(),
+                    page_num: ledger.page_num,
+                    span_id: key.span_id(&span.label, place),
+                    label: span.label.clone(),
+                    start,
+                    end,
+                    text: span.text.clone(),
+                    text_sha256: sha256_hex(&span.text),
+                    confidence: None,
+                    model: stamp.model.clone(),
+                    model_version: stamp.digest.clone(),
+                    generated_at,
+                    match_kind: span.match_kind.as_str().to_owned(),
+                    similarity: span.similarity,
+                    page_sha256: ledger.page_sha256.clone().unwrap_or_default(),
+                    prompt_sha256: stamp.prompt_sha256.clone(),
+                    source: source.as_str().to_owned(),
+                    norm_value: span.norm_value.clone(),
+                    run_id: ledger.run_id,
+                });
+            }
+        }
+        rows
+    }
+}

@@ -1,0 +1,112 @@
+//! How far a batch is: the latest state wins, so that a slow reader misses steps but never the end.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use proto::{docs::Counts, rows::Outcome};
+use tokio::sync::watch;
+
+use crate::infer::InferError;
+
+/// As the gRPC `Progress` has it. Of a shard: its own parts alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    pub parts: u32,
+    pub parts_committed: u32,
+    pub pages: u64,
+    /// Pages with an outcome, committed or not yet.
+    pub pages_done: u64,
+    pub outcomes: BTreeMap<Outcome, u64>,
+    pub spans: u64,
+    /// Mentions that were not found on their page, and dropped.
+    pub ungrounded: u64,
+    /// Requests at the model server now.
+    pub in_flight: u32,
+    /// Set while the model server is away.
+    pub waiting_since: Option<DateTime<Utc>>,
+    /// Why, while it is; empty otherwise.
+    pub waiting_for: String,
+}
+
+impl Progress {
+    fn add(&mut self, counts: &Counts) {
+        self.pages_done += counts.pages;
+        self.spans += counts.spans;
+        self.ungrounded += counts.ungrounded;
+        for outcome in Outcome::ALL {
+            *self.outcomes.entry(outcome).or_default() += counts.of(outcome);
+        }
+    }
+}
+
+/// What the pipeline tells its progress through.
+#[derive(Debug, Clone, Copy)]
+pub struct Meter<'a> {
+    progress: &'a watch::Sender<Progress>,
+}
+
+/// A request under way; counted until dropped.
+pub struct InFlight<'a>(Meter<'a>);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.progress.send_modify(|progress| progress.in_flight = progress.in_flight.saturating_sub(1));
+    }
+}
+
+impl<'a> Meter<'a> {
+    pub fn new(progress: &'a watch::Sender<Progress>) -> Self {
+        Self { progress }
+    }
+
+    pub(super) fn begin(&self, parts: u32, pages: u64) {
+        self.progress.send_replace(Progress { parts, pages, ..Progress::default() });
+    }
+
+    /// A page has its outcome.
+    pub(super) fn page(&self, counts: &Counts) {
+        self.progress.send_modify(|progress| progress.add(counts));
+    }
+
+    /// The part is committed. `told`: what was told of its pages so far; the commit has the last word.
+    pub(super) fn committed(&self, before: &Progress, counts: &Counts) {
+        self.progress.send_modify(|progress| {
+            let (in_flight, waiting_since) = (progress.in_flight, progress.waiting_since);
+            let waiting_for = std::mem::take(&mut progress.waiting_for);
+            *progress = Progress { in_flight, waiting_since, waiting_for, ..before.clone() };
+            progress.parts_committed += 1;
+            progress.add(counts);
+        });
+    }
+
+    pub(super) fn now(&self) -> Progress {
+        self.progress.borrow().clone()
+    }
+
+    pub fn request(&self) -> InFlight<'a> {
+        self.progress.send_modify(|progress| progress.in_flight += 1);
+        InFlight(*self)
+    }
+
+    /// The model server is away; the first word of it stands until it answers.
+    pub fn waiting(&self, error: &InferError) {
+        self.progress.send_if_modified(|progress| {
+            let news = progress.waiting_since.is_none();
+            if news {
+                tracing::warn!(%error, "waiting for the model server");
+                progress.waiting_since = Some(Utc::now());
+                progress.waiting_for = error.to_string();
+            }
+            news
+        });
+    }
+
+    /// The model server is there.
+    pub fn answered(&self) {
+        self.progress.send_if_modified(|progress| {
+            let was_away = progress.waiting_since.take().is_some();
+            progress.waiting_for.clear();
+            was_away
+        });
+    }
+}

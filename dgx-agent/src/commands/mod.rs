@@ -1,0 +1,41 @@
+//! From a command line to an exit code.
+
+mod ground;
+mod run;
+mod shutdown;
+
+use std::io::Write as _;
+
+use proto::store::Env;
+
+use crate::{
+    cli::{Cli, Command},
+    config::RunConfig,
+    error::Failure,
+};
+
+/// Runs a command to its end or its interruption, prints what it comes to, and gives the exit code.
+pub async fn dispatch(cli: Cli, env: Env) -> u8 {
+    let json = matches!(&cli.command, Command::Run(args) if args.json);
+    let done = match cli.command {
+        Command::Serve(_) => Err(Failure::config("this build cannot serve yet: use `dgx-agent run`")),
+        Command::Run(args) => match RunConfig::resolve(args, &env) {
+            Ok(config) => run::run(config, &env).await,
+            Err(failure) => Err(failure),
+        },
+        Command::Ground(args) => ground::run(&args).await,
+        Command::Health(_) => Err(Failure::config("this build has no daemon to ask yet")),
+    };
+    done.map_or_else(|failure| tell(&failure, json), |()| 0)
+}
+
+/// Prints a failure on stderr: a line, or with `--json` a document.
+pub fn tell(failure: &Failure, json: bool) -> u8 {
+    let text = match json.then(|| serde_json::to_string_pretty(&failure.doc())) {
+        Some(Ok(document)) => document,
+        _ => format!("error: {failure}"),
+    };
+    // Nobody may be there to read it.
+    let _ = writeln!(std::io::stderr(), "{text}");
+    failure.exit_code()
+}

@@ -1,0 +1,112 @@
+//! `dgx-agent run`: one batch or one shard of it, without a daemon.
+
+use std::{
+    io::{self, IsTerminal, Write as _},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use proto::{
+    docs::{Counts, Provenance},
+    ids::BatchId,
+    rows::Outcome,
+    store::{Env, Store},
+};
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::shutdown;
+use crate::{
+    batch::{Done, Pipeline, Plan, Progress},
+    config::RunConfig,
+    error::Failure,
+};
+
+/// As `--json` prints it.
+#[derive(Serialize)]
+struct Summary<'a> {
+    batch_id: &'a BatchId,
+    /// Of all shards: the manifest is there.
+    complete: bool,
+    fingerprint: &'a str,
+    provenance: &'a Provenance,
+    /// Done by now: of the batch when it is complete, else of the shard.
+    parts: u32,
+    /// Parts that other shards have yet to do.
+    parts_missing: u32,
+    counts: &'a Counts,
+}
+
+pub async fn run(config: RunConfig, env: &Env) -> Result<(), Failure> {
+    let cancel = shutdown::token()?;
+    let store = Store::open(&config.root, env)?;
+    let pipeline = Pipeline::new(store, config.engine.labelset()?, config.engine.clone());
+    let planned = pipeline.plan(&config.batch, config.asked_engine, config.asked_model.as_deref());
+    let plan =
+        cancel.run_until_cancelled(planned).await.unwrap_or(Err(crate::batch::BatchError::Cancelled))?;
+    let (progress, watched) = watch::channel(Progress::default());
+    let shown = tokio::spawn(show(watched, !config.json && io::stderr().is_terminal()));
+    let done = pipeline.run(&plan, config.shard, &progress, cancel).await;
+    drop(progress);
+    // It ends with the channel; if it did not, nothing is lost.
+    let _ = shown.await;
+    print(&plan, &done?, config.json);
+    Ok(())
+}
+
+fn print(plan: &Plan, done: &Done, json: bool) {
+    let (parts, parts_missing, counts) = match done {
+        Done::Complete { parts, counts } => (*parts, 0, counts),
+        Done::Shard { parts, counts, missing } => (*parts, *missing, counts),
+    };
+    let summary = Summary {
+        batch_id: &plan.batch,
+        complete: parts_missing == 0,
+        fingerprint: &plan.fingerprint,
+        provenance: &plan.provenance,
+        parts,
+        parts_missing,
+        counts,
+    };
+    let document = json.then(|| serde_json::to_string_pretty(&summary));
+    let text = match document {
+        Some(Ok(document)) => document,
+        _ => text(&summary),
+    };
+    // Nobody may be there to read it.
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+fn text(summary: &Summary<'_>) -> String {
+    let Summary { batch_id, parts, parts_missing, counts, provenance, .. } = summary;
+    let outcomes = Outcome::ALL.map(|outcome| format!("{} {outcome}", counts.of(outcome))).join(", ");
+    let state = match parts_missing {
+        0 => format!("batch {batch_id} is complete ({} with {})", provenance.engine, provenance.model),
+        missing => format!("this shard of batch {batch_id} is done, {missing} parts of others are not"),
+    };
+    let reasons: String =
+        counts.reasons.iter().map(|(reason, pages)| format!("\n  {reason}: {pages}")).collect();
+    format!("{state}: {parts} parts, {} pages: {outcomes}; {} spans{reasons}", counts.pages, counts.spans)
+}
+
+/// A bar on stderr, where somebody looks; gone at the end.
+async fn show(mut watched: watch::Receiver<Progress>, live: bool) {
+    let target = if live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(Some(0), target);
+    if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} pages {msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    while watched.changed().await.is_ok() {
+        let now = watched.borrow_and_update().clone();
+        bar.set_length(now.pages);
+        bar.set_position(now.pages_done);
+        bar.set_prefix(format!("part {}/{}", now.parts_committed, now.parts));
+        bar.set_message(if now.waiting_since.is_some() {
+            now.waiting_for
+        } else {
+            format!("{} spans", now.spans)
+        });
+    }
+    bar.finish_and_clear();
+}

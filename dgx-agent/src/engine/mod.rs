@@ -1,0 +1,263 @@
+//! Who makes the suggestions of a page: rules, a model on Ollama, or both.
+//!
+//! ```text
+//! text ─► rules ───────────────────────────────────────────────► spans ─┐
+//!   └───► ollama: chunk ─► prompt ─► infer ─► parse ─► ground ─► spans ─┴─► overlap ─► PageResult
+//! ```
+//!
+//! A page that cannot be done is a result with a reason; an error means that no page of the batch can.
+
+mod ollama;
+mod rules;
+mod work;
+
+use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
+
+use clap::ValueEnum;
+use proto::{docs::Provenance, hash::sha256_of_fields, labelset::Labelset};
+use serde_json::json;
+
+pub use ollama::ModelServer;
+pub(crate) use work::on_rayon;
+
+use crate::{
+    batch::{BatchError, Meter},
+    config::EngineConfig,
+    ground::GroundedSpan,
+    infer::InferError,
+    overlap,
+};
+use ollama::OllamaEngine;
+use rules::RulesEngine;
+
+/// The reason of a page whose work panicked.
+const INTERNAL_ERROR: &str = "internal_error";
+
+/// Who makes the suggestions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// Patterns and validators of the labelset, no model
+    Rules,
+    /// A model on the Ollama server
+    Ollama,
+    /// Both, merged
+    Hybrid,
+}
+
+impl Engine {
+    /// As `_batch.json` and provenance have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rules => "rules",
+            Self::Ollama => "ollama",
+            Self::Hybrid => "hybrid",
+        }
+    }
+
+    pub fn has_model(self) -> bool {
+        self != Self::Rules
+    }
+}
+
+impl FromStr for Engine {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "rules" => Ok(Self::Rules),
+            "ollama" => Ok(Self::Ollama),
+            "hybrid" => Ok(Self::Hybrid),
+            other => Err(format!("{other:?} is no engine: rules, ollama or hybrid")),
+        }
+    }
+}
+
+/// Which of the engines found a span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Rules,
+    Ollama,
+}
+
+impl Source {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rules => "rules",
+            Self::Ollama => "ollama",
+        }
+    }
+}
+
+/// What a suggestion says of where it comes from.
+#[derive(Debug, Clone)]
+pub struct Stamp {
+    pub model: String,
+    pub digest: String,
+    pub prompt_sha256: String,
+}
+
+/// A span of a page. `start` and `end` count the page's code points.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PageSpan {
+    pub span: GroundedSpan,
+    pub source: Source,
+}
+
+/// What became of a page.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PageResult {
+    /// In the order of the page, none overlapping another; none when the page failed.
+    pub spans: Vec<PageSpan>,
+    /// Mentions that were not found on the page, and dropped.
+    pub ungrounded: usize,
+    /// Pieces that the page was asked about in.
+    pub chunks: usize,
+    /// Requests to the model server.
+    pub attempts: u32,
+    pub prompt_tokens: u64,
+    pub output_tokens: u64,
+    /// Spent at the model server, summed over its requests: the rules take none.
+    pub latency: Duration,
+    /// Why the page failed.
+    pub failed: Option<&'static str>,
+}
+
+impl PageResult {
+    fn failed(reason: &'static str) -> Self {
+        Self { failed: Some(reason), ..Self::default() }
+    }
+
+    /// Adds what became of a piece of the page.
+    fn add(&mut self, piece: Self) {
+        self.spans.extend(piece.spans);
+        self.ungrounded += piece.ungrounded;
+        self.chunks += piece.chunks;
+        self.attempts += piece.attempts;
+        self.prompt_tokens += piece.prompt_tokens;
+        self.output_tokens += piece.output_tokens;
+        self.latency += piece.latency;
+        self.failed = self.failed.or(piece.failed);
+    }
+}
+
+/// An engine made ready for one labelset, with what it stamps on its suggestions.
+#[derive(Debug, Clone)]
+pub struct Annotator {
+    labelset: Arc<Labelset>,
+    rules: Option<Arc<RulesEngine>>,
+    ollama: Option<Arc<OllamaEngine>>,
+    provenance: Provenance,
+}
+
+impl Annotator {
+    /// Asks the model server when the engine has one.
+    pub async fn prepare(
+        engine: Engine,
+        model: Option<&str>,
+        labelset: Arc<Labelset>,
+        config: &EngineConfig,
+    ) -> Result<Self, BatchError> {
+        let ollama = match engine.has_model() {
+            true => Some(OllamaEngine::prepare(model, labelset.clone(), config).await?),
+            false => None,
+        };
+        let provenance = provenance(engine, &labelset, ollama.as_ref().map(|ollama| ollama.identity()));
+        let rules = (engine != Engine::Ollama).then(|| Arc::new(RulesEngine::new(&labelset)));
+        Ok(Self { labelset, rules, ollama: ollama.map(Arc::new), provenance })
+    }
+
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
+    }
+
+    pub fn stamp(&self, source: Source) -> Stamp {
+        match (source, &self.ollama) {
+            (Source::Ollama, Some(ollama)) => ollama.identity().stamp,
+            _ => rules_stamp(&self.labelset),
+        }
+    }
+
+    /// The spans of a page.
+    ///
+    /// # Errors
+    /// When no page of the batch can be done: the model is gone, a proxy refuses every request.
+    pub async fn annotate(&self, text: Arc<str>, meter: &Meter<'_>) -> Result<PageResult, InferError> {
+        let mut result = match &self.rules {
+            Some(rules) => rules.annotate(text.clone()).await,
+            None => PageResult::default(),
+        };
+        if let Some(ollama) = &self.ollama {
+            result.add(ollama.annotate(text, meter).await?);
+        }
+        if result.failed.is_some() {
+            result.spans.clear();
+        } else if self.ollama.is_some() {
+            result.spans = overlap::resolve(result.spans, |span| &span.span, &self.labelset);
+        }
+        Ok(result)
+    }
+
+    /// How many pages to have under way: enough that neither the processors nor the model server wait for one.
+    pub fn pages_at_once(&self) -> usize {
+        match &self.ollama {
+            Some(ollama) => ollama.concurrency() + 2,
+            None => rayon::current_num_threads() * 2,
+        }
+    }
+
+    /// Fails when the model server now has another model under the name than the batch began with.
+    pub async fn check_unchanged(&self, meter: &Meter<'_>) -> Result<(), BatchError> {
+        match &self.ollama {
+            Some(ollama) => ollama.check_unchanged(meter).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// What identifies a model and how it is asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub stamp: Stamp,
+    pub options: BTreeMap<String, serde_json::Value>,
+}
+
+/// The rules have no prompt: what they are stands for it.
+fn rules_stamp(labelset: &Labelset) -> Stamp {
+    let digest = sha256_of_fields([crate::rules::VERSION, labelset.sha256()]);
+    Stamp { model: Engine::Rules.as_str().to_owned(), prompt_sha256: digest.clone(), digest }
+}
+
+fn provenance(engine: Engine, labelset: &Labelset, model: Option<Identity>) -> Provenance {
+    let rules = rules_stamp(labelset);
+    let (stamp, mut options) = match model {
+        Some(identity) => (identity.stamp, identity.options),
+        None => (rules.clone(), BTreeMap::new()),
+    };
+    if engine == Engine::Hybrid {
+        options.insert("rules_digest".to_owned(), json!(rules.digest));
+    }
+    Provenance {
+        engine: engine.as_str().to_owned(),
+        model: stamp.model,
+        model_digest: stamp.digest,
+        prompt_sha256: stamp.prompt_sha256,
+        labelset_sha256: labelset.sha256().to_owned(),
+        options,
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// What `describe` tells: the provenance that a batch would get, and how the model server stands. A server that
+/// cannot be asked is a fact to tell, not an error; the digest is empty then.
+pub(crate) async fn describe(
+    engine: Engine,
+    model: Option<&str>,
+    labelset: &Labelset,
+    config: &EngineConfig,
+) -> Result<(Provenance, Option<ModelServer>), BatchError> {
+    if !engine.has_model() {
+        return Ok((provenance(engine, labelset, None), None));
+    }
+    let (identity, server) = ollama::describe(model, labelset, config).await?;
+    Ok((provenance(engine, labelset, Some(identity)), Some(server)))
+}
