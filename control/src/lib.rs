@@ -23,6 +23,7 @@ pub mod settings;
 mod shutdown;
 pub mod sql;
 pub mod staging;
+pub mod stored;
 pub mod telemetry;
 
 use proto::store::Env;

@@ -7,4 +7,5 @@ mod annotators;
 mod argilla;
 mod argilla_standin;
 mod corpus;
+mod preview;
 mod simulated_sme;

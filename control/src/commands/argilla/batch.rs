@@ -7,15 +7,15 @@
 use proto::{
     docs::{BatchSpec, Manifest},
     ids::BatchId,
-    keys::{BatchKeys, Key},
+    keys::BatchKeys,
     labelset::{Label, Labelset},
     store::{Object, Store},
 };
-use serde::de::DeserializeOwned;
 
 use crate::{
     argilla::{dataset::DatasetSpec, model::LabelOption},
     failure::Failure,
+    stored::document,
 };
 
 /// Argilla takes no longer guidelines and descriptions, in code points.
@@ -74,14 +74,6 @@ async fn labelset(store: &Store, id: &BatchId, keys: &BatchKeys) -> Result<Label
             found.as_deref().unwrap_or("unknown, as there is no _manifest.json")
         ))),
     }
-}
-
-/// A JSON document of a batch; None when there is no such object.
-async fn document<T: DeserializeOwned>(store: &Store, key: &Key) -> Result<Option<T>, Failure> {
-    let Some(bytes) = store.get_opt(key).await? else { return Ok(None) };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|error| Failure::data(format!("{} cannot be read: {error}", store.uri_of(key))))
 }
 
 fn dataset_of(id: &BatchId, labelset: &Labelset) -> DatasetSpec {

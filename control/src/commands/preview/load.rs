@@ -1,0 +1,225 @@
+//! What a preview shows: pages with their suggestions and outcomes, part by part, until enough are read.
+//!
+//! Memory: at most `max_pages` pages and [`MAX_TEXT`] bytes of text, with the spans of these pages. A key that has
+//! several rows is shown once, with the text that the ledger speaks of.
+
+use std::collections::{BTreeMap, HashMap};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use proto::{
+    docs::{BatchSpec, CommitRecord, Counts, Manifest, Provenance},
+    hash::sha256_hex,
+    ids::BatchId,
+    keys::{BatchKeys, Key, PartKind},
+    parquet_io::TableFile,
+    rows::{BatchPage, LedgerRow, Row, Suggestion},
+    store::{Object, Store},
+};
+
+use crate::{failure::Failure, stored::document};
+
+/// Of all pages together: a browser should open the file.
+const MAX_TEXT: usize = 64 << 20;
+const READ_PAGES: usize = 64;
+const READ_ROWS: usize = 1024;
+/// Commit records read at a time.
+const AT_ONCE: usize = 8;
+
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub pages: Vec<ShownPage>,
+    /// Pages of the batch.
+    pub total: u64,
+    pub spec: Option<BatchSpec>,
+    /// Of the manifest, or of the first commit.
+    pub provenance: Option<Provenance>,
+    /// Of the whole batch, when it is complete.
+    pub counts: Option<Counts>,
+    /// Rows without document or page number.
+    pub unnamed: u64,
+    /// Suggestions of shown pages that were made on another text.
+    pub foreign_spans: u64,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct ShownPage {
+    pub page: BatchPage,
+    /// None while no part with it is committed.
+    pub ledger: Option<LedgerRow>,
+    pub spans: Vec<Suggestion>,
+}
+
+type PageId = (String, i32);
+
+/// The files of a committed part.
+struct Annotated {
+    suggestions: Key,
+    ledger: Key,
+}
+
+impl Loaded {
+    pub async fn read(store: &Store, batch: &BatchId, max_pages: usize) -> Result<Self, Failure> {
+        let keys = BatchKeys::new(batch);
+        let parts = store.list_sorted(&keys.parts(PartKind::Pages)).await?;
+        if parts.is_empty() {
+            return Err(Failure::data(format!(
+                "there is no batch {batch} with pages under {}: `control batch list` shows what is there",
+                store.root()
+            )));
+        }
+        let spec: Option<BatchSpec> = document(store, &keys.spec()).await?;
+        let manifest: Option<Manifest> = document(store, &keys.manifest()).await?;
+        let (annotated, provenance) = annotated(store, &keys, manifest.as_ref()).await?;
+        let mut loaded = Self {
+            pages: Vec::new(),
+            total: spec.as_ref().map_or(0, |spec| spec.pages),
+            spec,
+            provenance,
+            counts: manifest.map(|manifest| manifest.counts),
+            unnamed: 0,
+            foreign_spans: 0,
+        };
+        let (mut text, mut rows) = (0, 0);
+        for part in &parts {
+            let file = TableFile::open(store, part, BatchPage::TABLE).await?;
+            rows += file.rows();
+            let room = max_pages.saturating_sub(loaded.pages.len());
+            if room > 0 && text < MAX_TEXT {
+                let files = annotated.get(part.key.as_str());
+                text += loaded.part(store, file, files, room, MAX_TEXT - text).await?;
+            } else if loaded.total > 0 {
+                break;
+            }
+        }
+        if loaded.total == 0 {
+            loaded.total = rows.max(loaded.pages.len() as u64);
+        }
+        Ok(loaded)
+    }
+
+    /// Adds at most `room` pages of a part; answers with the bytes of their text.
+    async fn part(
+        &mut self,
+        store: &Store,
+        file: TableFile,
+        annotated: Option<&Annotated>,
+        room: usize,
+        max_text: usize,
+    ) -> Result<usize, Failure> {
+        let mut order: Vec<PageId> = Vec::new();
+        let mut variants: HashMap<PageId, Vec<BatchPage>> = HashMap::new();
+        let mut text = 0;
+        let mut chunks = file.read::<BatchPage>(READ_PAGES)?;
+        'rows: while let Some(chunk) = chunks.try_next().await? {
+            for page in chunk {
+                let (Some(doc_id), Some(page_num)) = (page.doc_id.clone(), page.page_num) else {
+                    self.unnamed += 1;
+                    continue;
+                };
+                let id = (doc_id, page_num);
+                if !variants.contains_key(&id) {
+                    if order.len() == room || text > max_text {
+                        break 'rows;
+                    }
+                    order.push(id.clone());
+                }
+                let rows = variants.entry(id).or_default();
+                if !rows.contains(&page) {
+                    text += page.text.as_ref().map_or(0, String::len);
+                    rows.push(page);
+                }
+            }
+        }
+        let (mut ledger, mut spans) = (HashMap::new(), HashMap::new());
+        if let Some(files) = annotated {
+            ledger = rows_of(store, &files.ledger, &variants, |row: &LedgerRow| {
+                (row.doc_id.clone(), row.page_num)
+            })
+            .await?;
+            spans = rows_of(store, &files.suggestions, &variants, |row: &Suggestion| {
+                (row.doc_id.clone(), row.page_num)
+            })
+            .await?;
+        }
+        for id in order {
+            let ledger = ledger.remove(&id).and_then(|rows| rows.into_iter().next());
+            let rows = variants.remove(&id).unwrap_or_default();
+            let Some(page) = spoken_of(rows, ledger.as_ref()) else { continue };
+            let hash = page.text.as_deref().map(sha256_hex);
+            let spans = spans.remove(&id).unwrap_or_default();
+            let (mut spans, foreign): (Vec<_>, Vec<_>) =
+                spans.into_iter().partition(|span| Some(&span.page_sha256) == hash.as_ref());
+            self.foreign_spans += foreign.len() as u64;
+            spans.sort_by_key(|span| (span.start, span.end));
+            self.pages.push(ShownPage { page, ledger, spans });
+        }
+        Ok(text)
+    }
+
+    /// Shown suggestions by label.
+    pub fn by_label(&self) -> BTreeMap<&str, u64> {
+        let mut counts = BTreeMap::new();
+        for span in self.pages.iter().flat_map(|page| &page.spans) {
+            *counts.entry(span.label.as_str()).or_default() += 1;
+        }
+        counts
+    }
+}
+
+/// The suggestions and ledger of each committed part, by the key of its pages.
+async fn annotated(
+    store: &Store,
+    keys: &BatchKeys,
+    manifest: Option<&Manifest>,
+) -> Result<(HashMap<String, Annotated>, Option<Provenance>), Failure> {
+    if let Some(manifest) = manifest {
+        let files = manifest.parts.iter().map(|part| {
+            let key = |key: &str| Key::from_listing(key);
+            let files = Annotated { suggestions: key(&part.suggestions.key), ledger: key(&part.ledger.key) };
+            (part.pages.key.clone(), files)
+        });
+        return Ok((files.collect(), Some(manifest.provenance.clone())));
+    }
+    let commits: Vec<Object> = store.list_sorted(&keys.parts(PartKind::Commits)).await?;
+    let read = |commit: Object| async move { document::<CommitRecord>(store, &commit.key).await };
+    let commits: Vec<Option<CommitRecord>> =
+        stream::iter(commits).map(read).buffered(AT_ONCE).try_collect().await?;
+    let (mut files, mut provenance) = (HashMap::new(), None);
+    for commit in commits.into_iter().flatten() {
+        let (suggestions, ledger) =
+            (Key::from_listing(commit.suggestions.key), Key::from_listing(commit.ledger.key));
+        files.insert(commit.pages.key, Annotated { suggestions, ledger });
+        provenance.get_or_insert(commit.provenance);
+    }
+    Ok((files, provenance))
+}
+
+/// The rows of a file that belong to these pages.
+async fn rows_of<R: Row + Send + 'static>(
+    store: &Store,
+    key: &Key,
+    pages: &HashMap<PageId, Vec<BatchPage>>,
+    id: impl Fn(&R) -> PageId,
+) -> Result<HashMap<PageId, Vec<R>>, Failure> {
+    let file = TableFile::open(store, &store.head(key).await?, R::TABLE).await?;
+    let mut found: HashMap<PageId, Vec<R>> = HashMap::new();
+    let mut chunks = file.read::<R>(READ_ROWS)?;
+    while let Some(chunk) = chunks.try_next().await? {
+        for row in chunk {
+            let id = id(&row);
+            if pages.contains_key(&id) {
+                found.entry(id).or_default().push(row);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Of several rows with one key, the one whose text the ledger names.
+fn spoken_of(rows: Vec<BatchPage>, ledger: Option<&LedgerRow>) -> Option<BatchPage> {
+    let named = ledger.and_then(|row| row.page_sha256.as_deref());
+    let at = rows
+        .iter()
+        .position(|row| named.is_some() && row.text.as_deref().map(sha256_hex).as_deref() == named);
+    rows.into_iter().nth(at.unwrap_or(0))
+}

@@ -1,0 +1,261 @@
+//! `preview`: one HTML file that shows the suggestions on their pages, before anything is in Argilla.
+//!
+//! ```text
+//! pages, suggestions, ledger ─► load (bounded) ─► body (pure) ─► preview.html.j2 ─► one file
+//! ```
+//! The file needs nothing beside it and asks for nothing: its policy forbids every request, and only its own
+//! script may run, by a nonce that is a hash over the pages, so that no page can contain it.
+
+mod body;
+mod load;
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use minijinja::{Environment, context};
+use proto::{hash::sha256_of_fields, labelset::Labelset, rows::Suggestion};
+use serde::Serialize;
+
+use self::{
+    body::{Mark, visible},
+    load::{Loaded, ShownPage},
+};
+use crate::{cli::PreviewArgs, ctx::Ctx, failure::Failure, report::Report};
+
+const TEMPLATE: &str = include_str!("preview.html.j2");
+/// A blue.
+const FIRST_HUE: usize = 205;
+/// What a page without a ledger row is called.
+const PENDING: &str = "pending";
+
+pub async fn run(ctx: &Ctx, args: &PreviewArgs) -> Result<Report, Failure> {
+    let start = Instant::now();
+    let read = Loaded::read(ctx.store()?, &args.batch, args.max_pages);
+    let loaded = ctx.until_stopped(read, || "interrupted; no preview was written".to_owned()).await?;
+    let view = View::of(&loaded);
+    let made = format!("control {}, {}", env!("CARGO_PKG_VERSION"), ctx.now().format("%Y-%m-%d %H:%M UTC"));
+    let html = render(args.batch.as_str(), &made, &loaded, &view)?;
+    let path = args.output.clone().unwrap_or_else(|| format!("preview-{}.html", args.batch).into());
+    let path = write(&path, &html).map_err(|error| Failure::file("write", &path, &error))?;
+
+    let mut report = Report::new("preview").pages(loaded.total, loaded.pages.len() as u64);
+    report.outcomes = view.outcomes.clone();
+    report = report.outcome("spans", view.spans).artifact(path.display().to_string());
+    for note in &view.notes {
+        report = report.note(note);
+    }
+    Ok(report.since(start))
+}
+
+/// Readers see the old file or the new one.
+fn write(path: &Path, html: &str) -> io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let unfinished = path.with_extension("html.tmp");
+    fs::write(&unfinished, html).and_then(|()| fs::rename(&unfinished, &path))?;
+    Ok(path)
+}
+
+/// What the template shows, less provenance.
+struct View {
+    labels: Vec<LabelView>,
+    documents: Vec<DocumentView>,
+    outcomes: BTreeMap<String, u64>,
+    spans: u64,
+    notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct LabelView {
+    name: String,
+    title: String,
+    count: u64,
+    hue: usize,
+}
+
+#[derive(Serialize)]
+struct DocumentView {
+    doc_id: String,
+    source: Option<String>,
+    pages: Vec<PageView>,
+}
+
+#[derive(Serialize)]
+struct PageView {
+    /// Unique in the file.
+    anchor: usize,
+    page_num: i32,
+    outcome: &'static str,
+    reason: Option<String>,
+    spans: usize,
+    ungrounded: i32,
+    confidence: Option<String>,
+    /// Not to be escaped again.
+    html: String,
+    no_text: bool,
+}
+
+impl View {
+    fn of(loaded: &Loaded) -> Self {
+        let labels = labels(loaded);
+        let numbers: BTreeMap<&str, (usize, &str)> =
+            labels.iter().enumerate().map(|(n, l)| (l.name.as_str(), (n, l.title.as_str()))).collect();
+        let mut documents: Vec<DocumentView> = Vec::new();
+        let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
+        let (mut undrawn, mut spans) = (0, 0);
+        let mut before: Option<&str> = None;
+        for (anchor, shown) in loaded.pages.iter().enumerate() {
+            let (page, left_out) = page(anchor, shown, &numbers);
+            *outcomes.entry(page.outcome.to_owned()).or_default() += 1;
+            undrawn += left_out;
+            spans += page.spans as u64;
+            let doc_id = shown.page.doc_id.as_deref().unwrap_or_default();
+            if before != Some(doc_id) {
+                before = Some(doc_id);
+                let source = shown.page.source_uri.as_deref().map(visible);
+                documents.push(DocumentView { doc_id: visible(doc_id), source, pages: Vec::new() });
+            }
+            if let Some(document) = documents.last_mut() {
+                document.pages.push(page);
+            }
+        }
+        Self { notes: notes(loaded, undrawn), labels, documents, outcomes, spans }
+    }
+}
+
+/// The labels of the batch's labelset in its order, then any others that suggestions have.
+fn labels(loaded: &Loaded) -> Vec<LabelView> {
+    let mut counts = loaded.by_label();
+    let labelset = loaded.spec.as_ref().and_then(|spec| Labelset::parse(&spec.labelset.toml).ok());
+    let named = labelset.unwrap_or_else(Labelset::embedded).labels;
+    let named: Vec<_> = named
+        .into_iter()
+        .map(|label| {
+            let count = counts.remove(label.name.as_str()).unwrap_or(0);
+            (label.name, label.title, count)
+        })
+        .collect();
+    let others = counts.into_iter().map(|(name, count)| (name.to_owned(), visible(name), count));
+    let labels: Vec<_> = named.into_iter().chain(others).collect();
+    let all = labels.len();
+    let view = |(n, (name, title, count))| LabelView { name, title, count, hue: hue(n, all) };
+    labels.into_iter().enumerate().map(view).collect()
+}
+
+/// Hues that all lie equally far apart, and neighbours of the legend far: steps of about the golden section.
+fn hue(n: usize, all: usize) -> usize {
+    let coprime = |step: &usize| (2..=*step).all(|d| !(all.is_multiple_of(d) && step.is_multiple_of(d)));
+    let step = (all * 382 / 1000..all).find(coprime).filter(|step| *step > 0).unwrap_or(1);
+    (FIRST_HUE + n * step % all * 360 / all) % 360
+}
+
+fn page(anchor: usize, shown: &ShownPage, labels: &BTreeMap<&str, (usize, &str)>) -> (PageView, u64) {
+    let marks: Vec<Mark> = shown.spans.iter().map(|span| mark(span, labels)).collect();
+    let text = shown.page.text.as_deref().unwrap_or_default();
+    let (html, left_out) = body::html(text, &marks);
+    let ledger = shown.ledger.as_ref();
+    let view = PageView {
+        anchor,
+        page_num: shown.page.page_num.unwrap_or_default(),
+        outcome: ledger.map_or(PENDING, |row| row.outcome.as_str()),
+        reason: ledger.and_then(|row| row.reason.as_deref()).map(visible),
+        spans: marks.len(),
+        ungrounded: ledger.map_or(0, |row| row.ungrounded),
+        confidence: shown
+            .page
+            .ocr_confidence
+            .map(|c| format!("{:.0} %", if c <= 1.0 { c * 100.0 } else { c })),
+        html,
+        no_text: text.trim().is_empty(),
+    };
+    (view, left_out)
+}
+
+fn mark(span: &Suggestion, labels: &BTreeMap<&str, (usize, &str)>) -> Mark {
+    let (label, title) = labels.get(span.label.as_str()).copied().unwrap_or((0, span.label.as_str()));
+    let mut tooltip = format!("{title} ({}), {} match", span.label, span.match_kind);
+    if span.similarity < 1.0 {
+        tooltip.push_str(&format!(" ({:.2})", span.similarity));
+    }
+    if let Some(value) = &span.norm_value {
+        tooltip.push_str(&format!("\nmeans: {value}"));
+    }
+    if let Some(confidence) = span.confidence {
+        tooltip.push_str(&format!("\nconfidence: {confidence:.2}"));
+    }
+    tooltip.push_str(&format!("\ncharacters {} to {}", span.start, span.end));
+    let offset = |at: i32| usize::try_from(at).unwrap_or(usize::MAX);
+    Mark { start: offset(span.start), end: offset(span.end), label, name: span.label.clone(), tooltip }
+}
+
+fn notes(loaded: &Loaded, undrawn: u64) -> Vec<String> {
+    let mut notes = Vec::new();
+    let shown = loaded.pages.len() as u64;
+    if shown < loaded.total {
+        notes.push(format!("the first {shown} of {} pages are shown; --max-pages shows more", loaded.total));
+    }
+    if loaded.counts.is_none() {
+        notes.push("the batch is not complete: pages marked pending have no outcome yet".to_owned());
+    }
+    if loaded.unnamed > 0 {
+        notes.push(format!("{} rows have no document or page number and are not shown", loaded.unnamed));
+    }
+    if loaded.foreign_spans > 0 {
+        notes.push(format!(
+            "{} suggestions were made on another text and are not shown",
+            loaded.foreign_spans
+        ));
+    }
+    if undrawn > 0 {
+        notes.push(format!("{undrawn} suggestions lie outside their page or over another and are not drawn"));
+    }
+    notes
+}
+
+fn render(batch: &str, made: &str, loaded: &Loaded, view: &View) -> Result<String, Failure> {
+    let pages = view.documents.iter().flat_map(|document| &document.pages);
+    let nonce = sha256_of_fields(pages.map(|page| page.html.as_str()));
+    let failed = |error: minijinja::Error| Failure::data(format!("the preview cannot be rendered: {error}"));
+    let mut environment = Environment::new();
+    environment.add_template("preview.html", TEMPLATE).map_err(failed)?;
+    let template = environment.get_template("preview.html").map_err(failed)?;
+    let labelset = loaded.spec.as_ref().map(|spec| &spec.labelset);
+    template
+        .render(context! {
+            nonce => &nonce[..32],
+            batch,
+            made,
+            total => loaded.total,
+            shown => loaded.pages.len(),
+            spans => view.spans,
+            outcomes => &view.outcomes,
+            labels => &view.labels,
+            documents => &view.documents,
+            notes => &view.notes,
+            provenance => &loaded.provenance,
+            labelset => labelset.map(|l| context! { name => &l.name, version => &l.version, sha256 => &l.sha256 }),
+            created => loaded.spec.as_ref().map(|spec| spec.created_at.format("%Y-%m-%d %H:%M UTC").to_string()),
+        })
+        .map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_labels_have_one_hue() {
+        for all in 1..100 {
+            let hues: BTreeSet<_> = (0..all).map(|n| hue(n, all)).collect();
+            assert_eq!(hues.len(), all);
+        }
+    }
+}
