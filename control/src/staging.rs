@@ -49,6 +49,11 @@ pub struct Staged {
     pub uri: String,
 }
 
+/// As SQL takes them.
+pub fn paths(staged: &[Staged]) -> Vec<String> {
+    staged.iter().map(|staged| staged.text.clone()).collect()
+}
+
 impl<'a> Staging<'a> {
     pub fn of(ctx: &'a Ctx) -> Result<Self, Failure> {
         let folder = ctx.settings.cache.join("objects");

@@ -22,7 +22,7 @@ use crate::{
     printer::Answer,
     report::{Report, table},
     sql::{Params, Script},
-    staging::Staging,
+    staging::{Staging, paths},
 };
 
 /// What the checks found, with exit code 1 if any does not pass.
@@ -73,8 +73,7 @@ async fn over(ctx: &Ctx, batch: Option<&BatchId>, asked: &DocumentArgs) -> Resul
             if objects.is_empty() && kind == PartKind::Pages {
                 return Err(batch::unknown(ctx, batch));
             }
-            let staged = staging.stage(&objects).await?;
-            let files: Vec<_> = staged.into_iter().map(|staged| staged.text).collect();
+            let files = paths(&staging.stage(&objects).await?);
             // No file at all: the check has no input.
             params = if files.is_empty() { params.texts(name, None) } else { params.files(name, &files) };
         }
