@@ -97,6 +97,9 @@ pub struct HealthArgs {
     /// The daemon [env: DGX_AGENT_URL] [default: http://127.0.0.1:50051]
     #[arg(long, value_name = "URL")]
     pub agent: Option<String>,
+    /// Print one JSON document on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Who makes the suggestions, and how.

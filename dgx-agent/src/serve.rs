@@ -14,15 +14,26 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use proto::{grpc::agent_server::AgentServer, store::RootUri};
+use proto::{
+    grpc::agent_server::AgentServer,
+    store::{Env, RootUri, Store},
+};
 use tokio::{net::TcpListener, time};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
+    batch::Pipeline,
+    config::ServeConfig,
+    error::Failure,
     grpc::service::AgentService,
-    jobs::{Jobs, runner::Runner, store::JobStoreError, work::Work},
+    jobs::{
+        Jobs,
+        runner::Runner,
+        store::{JobStore, JobStoreError},
+        work::{Batches, Work},
+    },
 };
 
 /// How long the running batch may take to stop. Service managers wait longer before they kill (systemd: 90 s,
@@ -59,6 +70,29 @@ pub struct Daemon<W> {
     pub root: RootUri,
     pub clock: fn() -> DateTime<Utc>,
     pub patience: Duration,
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        match error {
+            ServeError::Server(_) => Self::Job(error.to_string()),
+            other => Self::config(other),
+        }
+    }
+}
+
+/// The daemon as it is configured, until `drain` is cancelled.
+pub async fn run(config: ServeConfig, env: Env, drain: CancellationToken) -> Result<(), Failure> {
+    let store = Store::open(&config.root, &env)?;
+    let root = store.root().clone();
+    let pipeline = Pipeline::new(store, config.engine.labelset()?, config.engine);
+    let jobs = JobStore::open(&config.state_dir)
+        .and_then(|store| Jobs::open(store, drain.clone(), Utc::now))
+        .map_err(ServeError::from)?;
+    let listener = listen(config.listen, config.port_file.as_deref()).await?;
+    let (jobs, work) = (Arc::new(jobs), Arc::new(Batches::new(pipeline, env)));
+    let daemon = Daemon { jobs, work, root, clock: Utc::now, patience: PATIENCE };
+    Ok(serve(listener, daemon, drain).await?)
 }
 
 /// Listens, and says where once it does.

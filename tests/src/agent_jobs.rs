@@ -19,7 +19,7 @@ use proto::{
 };
 use tonic::{Status, transport::Channel};
 
-use crate::corpus::{RawPage, examples};
+use crate::corpus::examples;
 
 /// Far above what a job takes on a loaded machine; reached only when something is broken.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -30,23 +30,15 @@ pub async fn example_pages() -> Result<Vec<BatchPage>> {
     let store = Store::open(root.to_str().context("the checkout's path is UTF-8")?, &Env::new())?;
     let mut newest = BTreeMap::new();
     for object in store.list_sorted(keys::RAW_PAGES).await? {
-        for page in read_all::<RawPage>(&store, &object.key).await? {
+        // Raw pages have the columns of a batch's pages among theirs.
+        for page in read_all::<BatchPage>(&store, &object.key).await? {
             let key = (page.doc_id.clone(), page.page_num);
-            if newest.get(&key).is_none_or(|other: &RawPage| other.run_id < page.run_id) {
+            if newest.get(&key).is_none_or(|other: &BatchPage| other.run_id < page.run_id) {
                 newest.insert(key, page);
             }
         }
     }
-    let page = |page: RawPage| BatchPage {
-        doc_id: Some(page.doc_id),
-        page_num: Some(page.page_num),
-        text: page.text,
-        text_sha256: page.text_sha256,
-        run_id: Some(page.run_id),
-        ocr_confidence: page.ocr_confidence,
-        source_uri: None,
-    };
-    Ok(newest.into_values().map(page).collect())
+    Ok(newest.into_values().collect())
 }
 
 /// Writes a batch without a `_batch.json`: each slice is a part.

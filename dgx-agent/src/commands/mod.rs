@@ -1,6 +1,7 @@
 //! From a command line to an exit code.
 
 mod ground;
+mod health;
 mod run;
 mod shutdown;
 
@@ -10,21 +11,27 @@ use proto::store::Env;
 
 use crate::{
     cli::{Cli, Command},
-    config::RunConfig,
+    config::{RunConfig, ServeConfig},
     error::Failure,
+    serve,
 };
 
 /// Runs a command to its end or its interruption, prints what it comes to, and gives the exit code.
 pub async fn dispatch(cli: Cli, env: Env) -> u8 {
     let json = matches!(&cli.command, Command::Run(args) if args.json);
     let done = match cli.command {
-        Command::Serve(_) => Err(Failure::config("this build cannot serve yet: use `dgx-agent run`")),
+        Command::Serve(args) => {
+            match ServeConfig::resolve(args, &env).and_then(|c| Ok((c, shutdown::token()?))) {
+                Ok((config, drain)) => Box::pin(serve::run(config, env, drain)).await,
+                Err(failure) => Err(failure),
+            }
+        }
         Command::Run(args) => match RunConfig::resolve(args, &env) {
             Ok(config) => run::run(config, &env).await,
             Err(failure) => Err(failure),
         },
         Command::Ground(args) => ground::run(&args).await,
-        Command::Health(_) => Err(Failure::config("this build has no daemon to ask yet")),
+        Command::Health(args) => return health::run(&args, &env).await,
     };
     done.map_or_else(|failure| tell(&failure, json), |()| 0)
 }

@@ -10,6 +10,7 @@ use proto::{
 use tonic::Status;
 
 use crate::{
+    engine::{Engine, ModelServer},
     grpc::status::IntoStatus,
     jobs::job::{Job, JobProgress, JobState},
 };
@@ -66,28 +67,38 @@ pub fn provenance(provenance: &docs::Provenance) -> grpc::Provenance {
 }
 
 fn engine(name: &str) -> grpc::Engine {
-    match name {
-        "rules" => grpc::Engine::Rules,
-        "ollama" => grpc::Engine::Ollama,
-        "hybrid" => grpc::Engine::Hybrid,
-        _ => grpc::Engine::Unspecified,
+    match name.parse() {
+        Ok(Engine::Rules) => grpc::Engine::Rules,
+        Ok(Engine::Ollama) => grpc::Engine::Ollama,
+        Ok(Engine::Hybrid) => grpc::Engine::Hybrid,
+        Err(_) => grpc::Engine::Unspecified,
+    }
+}
+
+pub fn model_server(server: ModelServer) -> grpc::ModelServer {
+    grpc::ModelServer {
+        url: server.url,
+        reachable: server.reachable,
+        version: server.version,
+        model_present: server.model_present,
+        context_length: server.context_length,
+        size_bytes: server.size_bytes,
+        size_vram_bytes: server.size_vram_bytes,
+        error: server.error,
     }
 }
 
 /// The engine that a client asks for; None: the batch's or the agent's own.
-pub fn asked_engine(engine: i32) -> Result<Option<String>, Status> {
-    let name = match grpc::Engine::try_from(engine) {
-        Ok(grpc::Engine::Unspecified) => return Ok(None),
-        Ok(grpc::Engine::Rules) => "rules",
-        Ok(grpc::Engine::Ollama) => "ollama",
-        Ok(grpc::Engine::Hybrid) => "hybrid",
-        Err(_) => {
-            return Err(Status::invalid_argument(format!(
-                "engine {engine} is not known to this agent: use rules, ollama or hybrid, or update the agent"
-            )));
-        }
-    };
-    Ok(Some(name.to_owned()))
+pub fn asked_engine(engine: i32) -> Result<Option<Engine>, Status> {
+    match grpc::Engine::try_from(engine) {
+        Ok(grpc::Engine::Unspecified) => Ok(None),
+        Ok(grpc::Engine::Rules) => Ok(Some(Engine::Rules)),
+        Ok(grpc::Engine::Ollama) => Ok(Some(Engine::Ollama)),
+        Ok(grpc::Engine::Hybrid) => Ok(Some(Engine::Hybrid)),
+        Err(_) => Err(Status::invalid_argument(format!(
+            "engine {engine} is not known to this agent: use rules, ollama or hybrid, or update the agent"
+        ))),
+    }
 }
 
 /// An empty field says nothing.
@@ -163,7 +174,7 @@ mod tests {
     fn engines_are_known_or_refused() {
         for engine in [grpc::Engine::Rules, grpc::Engine::Ollama, grpc::Engine::Hybrid] {
             let name = asked_engine(engine.into()).expect("known").expect("said");
-            assert_eq!(super::engine(&name), engine);
+            assert_eq!(super::engine(name.as_str()), engine);
         }
         assert_eq!(asked_engine(0).expect("known"), None);
         assert_eq!(asked_engine(99).expect_err("unknown").code(), Code::InvalidArgument);

@@ -15,10 +15,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{convert, status::IntoStatus};
-use crate::jobs::{
-    self, JobError, Jobs,
-    job::{Ask, Job},
-    work::{Work, WorkError},
+use crate::{
+    batch::BatchError,
+    jobs::{
+        self, JobError, Jobs,
+        job::{Ask, Job},
+        work::Work,
+    },
 };
 
 /// Unary calls at a time; a submission reads the batch, so they are not free.
@@ -77,12 +80,12 @@ impl<W: Work> Agent for AgentService<W> {
             .work
             .describe(engine, convert::said(asked.model), convert::said(asked.labelset_toml))
             .await
-            .map_err(WorkError::into_status)?;
+            .map_err(BatchError::into_status)?;
         Ok(Response::new(grpc::DescribeResponse {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             root_uri: self.root.to_string(),
             provenance: Some(convert::provenance(&described.provenance)),
-            model_server: described.model_server,
+            model_server: described.model_server.map(convert::model_server),
             now: Some(convert::timestamp((self.clock)())),
         }))
     }
@@ -95,12 +98,12 @@ impl<W: Work> Agent for AgentService<W> {
         let asked = request.into_inner();
         let batch = batch_id(&asked.batch_id)?;
         let root = convert::asked_root(&asked.root_uri, &self.root)?;
-        let engine = convert::asked_engine(asked.engine)?;
+        let engine = convert::asked_engine(asked.engine)?.map(|engine| engine.as_str().to_owned());
         let ask = Ask { root: root.to_string(), engine, model: convert::said(asked.model) };
         let identity = match self.work.plan(&batch, &ask).await {
             Ok(plan) => Some(W::identity(&plan)),
             // The job waits for what is away.
-            Err(WorkError::Away(_)) => None,
+            Err(BatchError::ModelServerAway(_)) => None,
             Err(error) => return Err(error.into_status()),
         };
         let (job, created) = self.change(move |jobs| jobs.submit(batch, ask, identity)).await?;

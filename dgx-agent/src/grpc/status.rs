@@ -3,7 +3,7 @@
 use proto::{ids::IdError, store::StoreError};
 use tonic::{Code, Status};
 
-use crate::jobs::{JobError, work::WorkError};
+use crate::{batch::BatchError, jobs::JobError};
 
 /// An error as the client gets it.
 pub trait IntoStatus {
@@ -23,13 +23,14 @@ impl IntoStatus for JobError {
     }
 }
 
-impl IntoStatus for WorkError {
+impl IntoStatus for BatchError {
     fn into_status(self) -> Status {
         let code = match &self {
-            Self::Away(_) | Self::Stopped => Code::Unavailable,
-            Self::Invalid(_) => Code::InvalidArgument,
             Self::NotFound(_) => Code::NotFound,
-            Self::Failed(_) => Code::FailedPrecondition,
+            Self::BadData(_) => Code::DataLoss,
+            Self::Differs(_) | Self::Config(_) | Self::ModelServerRefuses(_) => Code::FailedPrecondition,
+            Self::StoreUnreachable(_) | Self::ModelServerAway(_) | Self::Cancelled => Code::Unavailable,
+            Self::Internal(_) => Code::Internal,
         };
         Status::new(code, self.to_string())
     }
@@ -72,10 +73,10 @@ mod tests {
             (differs.into_status(), Code::AlreadyExists, "the root"),
             (JobError::from(refused).into_status(), Code::FailedPrecondition, "is complete"),
             (JobError::Draining.into_status(), Code::Unavailable, "shutting down"),
-            (WorkError::Away("gone".into()).into_status(), Code::Unavailable, "gone"),
-            (WorkError::Invalid("bad".into()).into_status(), Code::InvalidArgument, "bad"),
-            (WorkError::NotFound("none".into()).into_status(), Code::NotFound, "none"),
-            (WorkError::Failed("pin".into()).into_status(), Code::FailedPrecondition, "pin"),
+            (BatchError::ModelServerAway("gone".into()).into_status(), Code::Unavailable, "gone"),
+            (BatchError::BadData("bad".into()).into_status(), Code::DataLoss, "bad"),
+            (BatchError::NotFound("none".into()).into_status(), Code::NotFound, "none"),
+            (BatchError::Config("pin".into()).into_status(), Code::FailedPrecondition, "pin"),
         ];
         for (status, code, words) in cases {
             assert_eq!(status.code(), code, "{status}");

@@ -5,16 +5,17 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use proto::{
-    docs::{Counts, Provenance},
-    ids::BatchId,
-};
+use proto::{docs::Provenance, ids::BatchId, rows::Outcome};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    job::{Ask, Identity, JobProgress},
-    work::{Described, Work, WorkError},
+    job::{Ask, Identity},
+    work::Work,
+};
+use crate::{
+    batch::{BatchError, Description, Progress},
+    engine::Engine,
 };
 
 pub fn identity(fingerprint: &str) -> Identity {
@@ -61,9 +62,9 @@ impl Fake {
 impl Work for Fake {
     type Plan = BatchId;
 
-    async fn plan(&self, batch: &BatchId, _: &Ask) -> Result<BatchId, WorkError> {
+    async fn plan(&self, batch: &BatchId, _: &Ask) -> Result<BatchId, BatchError> {
         if batch.as_str() == "none" {
-            return Err(WorkError::NotFound("batch none has no pages".into()));
+            return Err(BatchError::NotFound("batch none has no pages".into()));
         }
         Ok(batch.clone())
     }
@@ -74,43 +75,50 @@ impl Work for Fake {
 
     async fn describe(
         &self,
+        _: Option<Engine>,
         _: Option<String>,
         _: Option<String>,
-        _: Option<String>,
-    ) -> Result<Described, WorkError> {
-        Ok(Described { provenance: identity("f").provenance, model_server: None })
+    ) -> Result<Description, BatchError> {
+        Ok(Description { provenance: identity("f").provenance, model_server: None })
     }
 
     async fn run(
         &self,
         plan: &BatchId,
-        progress: &watch::Sender<JobProgress>,
+        progress: &watch::Sender<Progress>,
         stop: CancellationToken,
-    ) -> Result<(), WorkError> {
+    ) -> Result<(), BatchError> {
         let before = {
             let mut runs = self.runs.lock().expect("whole");
             runs.push(plan.to_string());
             runs.iter().filter(|run| **run == plan.as_str()).count() - 1
         };
-        let counts = Counts { pages: 3, suggested: 3, ..Counts::default() };
-        let done = JobProgress { parts: 2, parts_committed: 1, pages: 6, counts, ..JobProgress::default() };
+        let outcomes = BTreeMap::from([(Outcome::Suggested, 3)]);
+        let done = Progress {
+            parts: 2,
+            parts_committed: 1,
+            pages: 6,
+            pages_done: 3,
+            outcomes,
+            ..Progress::default()
+        };
         match (self.does)(plan.as_str(), before) {
             Does::Completes => {
-                progress.send_replace(JobProgress { parts_committed: 2, ..done });
+                progress.send_replace(Progress { parts_committed: 2, ..done });
                 Ok(())
             }
             Does::Hangs => {
                 progress.send_replace(done);
                 stop.cancelled().await;
-                Err(WorkError::Stopped)
+                Err(BatchError::Cancelled)
             }
             Does::IsDeaf => {
                 progress.send_replace(done);
                 std::future::pending().await
             }
-            Does::IsAway => Err(WorkError::Away("the server is away".into())),
+            Does::IsAway => Err(BatchError::ModelServerAway("the server is away".into())),
             Does::Panics => panic!("as the test wants"),
-            Does::Fails => Err(WorkError::Failed("part 2 is broken".into())),
+            Does::Fails => Err(BatchError::BadData("part 2 is broken".into())),
         }
     }
 }

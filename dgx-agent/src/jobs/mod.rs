@@ -186,7 +186,7 @@ impl Jobs {
         if !job.advance(progress) {
             return Ok(());
         }
-        if job.progress.parts_committed != committed {
+        if job.progress.parts_committed > committed {
             self.store.save(&job)?;
         }
         sender.send_replace(Arc::new(job));

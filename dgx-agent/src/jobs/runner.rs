@@ -14,8 +14,9 @@ use super::{
     job::{Event, Identity, Job, JobProgress, Waiting},
     on_disk,
     store::JobStoreError,
-    work::{Work, WorkError},
+    work::Work,
 };
+use crate::batch::{BatchError, Progress};
 
 /// Pauses between two tries to reach a service: doubled each time, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -61,7 +62,7 @@ impl<W: Work> Runner<W> {
         tracing::info!(%batch, "the job starts");
         let event = match self.end_of(job, &stop).await? {
             Ok(()) => Event::Complete,
-            Err(WorkError::Stopped) => {
+            Err(BatchError::Cancelled) => {
                 tracing::info!(%batch, "the job stops before its end");
                 return Ok(());
             }
@@ -82,21 +83,28 @@ impl<W: Work> Runner<W> {
         &self,
         job: &Arc<Job>,
         stop: &CancellationToken,
-    ) -> Result<Result<(), WorkError>, JobStoreError> {
+    ) -> Result<Result<(), BatchError>, JobStoreError> {
         let mut pause = FIRST_PAUSE;
         let mut away_since = None;
         loop {
-            let Some(tried) = self.once(job, stop).await? else { return Ok(Err(WorkError::Stopped)) };
+            let start = time::Instant::now();
+            let Some(tried) = self.once(job, stop).await? else { return Ok(Err(BatchError::Cancelled)) };
             let reason = match tried {
-                Err(WorkError::Away(reason)) => reason,
+                Err(error @ (BatchError::ModelServerAway(_) | BatchError::StoreUnreachable(_))) => {
+                    error.to_string()
+                }
                 ended => return Ok(ended),
             };
             tracing::warn!(batch = %job.batch, reason, "the job waits");
+            // One that worked for a while was not turned away at the door: this is another outage.
+            if start.elapsed() > LONGEST_PAUSE {
+                (pause, away_since) = (FIRST_PAUSE, None);
+            }
             let since = *away_since.get_or_insert_with(self.jobs.clock);
             self.wait_shown(job, since, reason).await?;
             tokio::select! {
                 () = time::sleep(pause) => pause = LONGEST_PAUSE.min(pause * 2),
-                () = stop.cancelled() => return Ok(Err(WorkError::Stopped)),
+                () = stop.cancelled() => return Ok(Err(BatchError::Cancelled)),
             }
         }
     }
@@ -125,7 +133,7 @@ impl<W: Work> Runner<W> {
         &self,
         job: &Arc<Job>,
         stop: &CancellationToken,
-    ) -> Result<Option<Result<(), WorkError>>, JobStoreError> {
+    ) -> Result<Option<Result<(), BatchError>>, JobStoreError> {
         let planned = tokio::select! {
             planned = self.work.plan(&job.batch, &job.ask) => planned,
             () = stop.cancelled() => return Ok(None),
@@ -145,8 +153,8 @@ impl<W: Work> Runner<W> {
             return Ok(None);
         }
 
-        let (sender, progress) = watch::channel(JobProgress::default());
-        let mut run: JoinHandle<Result<(), WorkError>> = tokio::spawn({
+        let (sender, progress) = watch::channel(Progress::default());
+        let mut run: JoinHandle<Result<(), BatchError>> = tokio::spawn({
             let (work, stop) = (self.work.clone(), stop.clone());
             async move { work.run(&plan, &sender, stop).await }
         });
@@ -160,10 +168,10 @@ impl<W: Work> Runner<W> {
     async fn follow(
         &self,
         job: &Arc<Job>,
-        mut progress: watch::Receiver<JobProgress>,
-        run: &mut JoinHandle<Result<(), WorkError>>,
+        mut progress: watch::Receiver<Progress>,
+        run: &mut JoinHandle<Result<(), BatchError>>,
         stop: &CancellationToken,
-    ) -> Result<Option<Result<(), WorkError>>, JobStoreError> {
+    ) -> Result<Option<Result<(), BatchError>>, JobStoreError> {
         let overdue = async {
             stop.cancelled().await;
             time::sleep(self.patience).await;
@@ -185,8 +193,8 @@ impl<W: Work> Runner<W> {
         };
         self.advance(job, &mut progress).await?;
         Ok(Some(ended.unwrap_or_else(|panic| {
-            Err(WorkError::Failed(format!(
-                "the agent broke while it ran batch {} ({panic}): this is a fault of the agent; retry the job",
+            Err(BatchError::Internal(format!(
+                "the run of batch {} broke ({panic}): retry the job, and report this",
                 job.batch
             )))
         })))
@@ -195,22 +203,23 @@ impl<W: Work> Runner<W> {
     async fn advance(
         &self,
         job: &Arc<Job>,
-        progress: &mut watch::Receiver<JobProgress>,
+        progress: &mut watch::Receiver<Progress>,
     ) -> Result<(), JobStoreError> {
         let latest = progress.borrow_and_update().clone();
         // The empty first value says nothing: what an earlier run committed is still true.
-        if latest == JobProgress::default() {
+        if latest == Progress::default() {
             return Ok(());
         }
+        let latest = JobProgress::from(&latest);
         let batch = job.batch.clone();
         on_disk(&self.jobs, move |jobs| jobs.advance(&batch, latest)).await
     }
 }
 
-fn changed(job: &Job, known: &Identity, now: &Identity) -> WorkError {
+fn changed(job: &Job, known: &Identity, now: &Identity) -> BatchError {
     let before = Job { identity: Some(known.clone()), ..job.clone() };
     let differs = before.differs(&job.ask, Some(now)).join(", ");
-    WorkError::Failed(format!(
+    BatchError::Differs(format!(
         "batch {} is no longer what was submitted (what differs: {differs}); restore that and retry the job, or submit the \
          pages as a new batch",
         job.batch

@@ -160,7 +160,7 @@ async fn a_job_that_fails_says_why_and_the_next_one_runs() {
     let failed = jobs.get(&id("a")).expect("a job");
     assert_eq!((failed.state, failed.reason.as_deref()), (JobState::Failed, Some("part 2 is broken")));
     let panicked = jobs.get(&id("b")).expect("a job");
-    assert!(panicked.reason.as_deref().expect("a reason").contains("fault of the agent"));
+    assert!(panicked.reason.as_deref().expect("a reason").contains("mistake in dgx-agent"));
 }
 
 #[tokio::test]

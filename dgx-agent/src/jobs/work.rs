@@ -1,65 +1,127 @@
-//! What the runner needs of the pipeline, so that jobs can be tested without one.
+//! What jobs need of the pipeline, so that they can be tested without one; and the pipeline as that.
 
 use std::future::Future;
 
-use proto::{docs::Provenance, grpc, ids::BatchId};
+use proto::{
+    docs::Counts,
+    ids::BatchId,
+    rows::Outcome,
+    store::{Env, Store},
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::job::{Ask, Identity, JobProgress};
+use super::job::{Ask, Identity, JobProgress, Waiting};
+use crate::{
+    batch::{BatchError, Description, Pipeline, Plan, Progress},
+    engine::Engine,
+};
 
-/// How a batch is run.
+/// How batches are run.
 pub trait Work: Send + Sync + 'static {
     type Plan: Send + Sync + 'static;
 
     /// Reads what the batch is; writes nothing.
-    fn plan(&self, batch: &BatchId, ask: &Ask) -> impl Future<Output = Result<Self::Plan, WorkError>> + Send;
+    fn plan(&self, batch: &BatchId, ask: &Ask)
+    -> impl Future<Output = Result<Self::Plan, BatchError>> + Send;
 
     fn identity(plan: &Self::Plan) -> Identity;
-
-    /// What would be stamped on suggestions; the agent's own choice where the arguments are silent. A model server
-    /// that is away is no error.
-    fn describe(
-        &self,
-        engine: Option<String>,
-        model: Option<String>,
-        labelset_toml: Option<String>,
-    ) -> impl Future<Output = Result<Described, WorkError>> + Send;
 
     /// Runs the batch to its manifest. Once `stop` is cancelled it ends soon, at a point from which a later run goes
     /// on.
     fn run(
         &self,
         plan: &Self::Plan,
-        progress: &watch::Sender<JobProgress>,
+        progress: &watch::Sender<Progress>,
         stop: CancellationToken,
-    ) -> impl Future<Output = Result<(), WorkError>> + Send;
+    ) -> impl Future<Output = Result<(), BatchError>> + Send;
+
+    /// What would be stamped on suggestions; the agent's own choice where the arguments are silent. A model server
+    /// that is away is no error.
+    fn describe(
+        &self,
+        engine: Option<Engine>,
+        model: Option<String>,
+        labelset_toml: Option<String>,
+    ) -> impl Future<Output = Result<Description, BatchError>> + Send;
 }
 
-/// What the agent would work with.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Described {
-    pub provenance: Provenance,
-    /// None for the rules engine.
-    pub model_server: Option<grpc::ModelServer>,
+/// The batches below the agent's root.
+#[derive(Debug)]
+pub struct Batches {
+    pipeline: Pipeline,
+    /// Opens what lies below the root.
+    env: Env,
 }
 
-/// How planning or running ends, for what the runner does next.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum WorkError {
-    /// The model server or the object store is away: it is worth waiting for.
-    #[error("{0}")]
-    Away(String),
-    /// It was told to stop.
-    #[error("stopped before its end")]
-    Stopped,
-    /// The request cannot be right.
-    #[error("{0}")]
-    Invalid(String),
-    /// There is no such batch.
-    #[error("{0}")]
-    NotFound(String),
-    /// The batch or the agent is not as it must be: the job fails.
-    #[error("{0}")]
-    Failed(String),
+impl Batches {
+    pub fn new(pipeline: Pipeline, env: Env) -> Self {
+        Self { pipeline, env }
+    }
+
+    fn at(&self, root: &str) -> Result<Pipeline, BatchError> {
+        if root == self.pipeline.store().root().to_string() {
+            return Ok(self.pipeline.clone());
+        }
+        Ok(self.pipeline.with_store(Store::open(root, &self.env)?))
+    }
+}
+
+impl Work for Batches {
+    type Plan = (Pipeline, Plan);
+
+    async fn plan(&self, batch: &BatchId, ask: &Ask) -> Result<Self::Plan, BatchError> {
+        let engine =
+            ask.engine.as_deref().map(str::parse::<Engine>).transpose().map_err(BatchError::Config)?;
+        let pipeline = self.at(&ask.root)?;
+        let plan = pipeline.plan(batch, engine, ask.model.as_deref()).await?;
+        Ok((pipeline, plan))
+    }
+
+    fn identity((_, plan): &Self::Plan) -> Identity {
+        Identity { fingerprint: plan.fingerprint.clone(), provenance: plan.provenance.clone() }
+    }
+
+    async fn run(
+        &self,
+        (pipeline, plan): &Self::Plan,
+        progress: &watch::Sender<Progress>,
+        stop: CancellationToken,
+    ) -> Result<(), BatchError> {
+        pipeline.run(plan, None, progress, stop).await.map(drop)
+    }
+
+    async fn describe(
+        &self,
+        engine: Option<Engine>,
+        model: Option<String>,
+        labelset_toml: Option<String>,
+    ) -> Result<Description, BatchError> {
+        self.pipeline.describe(engine, model.as_deref(), labelset_toml.as_deref()).await
+    }
+}
+
+impl From<&Progress> for JobProgress {
+    fn from(progress: &Progress) -> Self {
+        let of = |outcome| progress.outcomes.get(&outcome).copied().unwrap_or_default();
+        let counts = Counts {
+            pages: progress.pages_done,
+            suggested: of(Outcome::Suggested),
+            empty: of(Outcome::Empty),
+            failed: of(Outcome::Failed),
+            skipped: of(Outcome::Skipped),
+            spans: progress.spans,
+            ungrounded: progress.ungrounded,
+            ..Counts::default()
+        };
+        let reason = progress.waiting_for.clone();
+        Self {
+            parts: progress.parts,
+            parts_committed: progress.parts_committed,
+            pages: progress.pages,
+            counts,
+            in_flight: progress.in_flight,
+            waiting: progress.waiting_since.map(|since| Waiting { since, reason }),
+        }
+    }
 }

@@ -7,10 +7,7 @@ use tonic::{Code, transport::Channel};
 use super::*;
 use crate::{
     health_cmd,
-    jobs::{
-        fake::{Does, Fake},
-        store::JobStore,
-    },
+    jobs::fake::{Does, Fake},
 };
 
 /// No test waits for this.

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy knows test functions, not their helpers")]
 
+mod agent_crash;
+mod agent_serve;
 mod annotators;
 mod argilla;
 mod argilla_standin;
