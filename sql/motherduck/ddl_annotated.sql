@@ -88,19 +88,19 @@ CREATE TABLE IF NOT EXISTS anndb.main.tombstones (
 
 CREATE OR REPLACE VIEW anndb.main.vw_latest_exports AS
 SELECT exports.*
-FROM anndb.main.annotations_exports AS exports
+FROM main.annotations_exports AS exports
 JOIN (
     SELECT argilla_dataset, max(export_run_id) AS export_run_id
-    FROM anndb.main.annotations_exports GROUP BY argilla_dataset
+    FROM main.annotations_exports GROUP BY argilla_dataset
 ) AS latest
     ON latest.argilla_dataset = exports.argilla_dataset AND latest.export_run_id = exports.export_run_id;
 
 CREATE OR REPLACE VIEW anndb.main.vw_latest_annotations_spans AS
 SELECT spans.*
-FROM anndb.main.annotations_spans AS spans
-JOIN anndb.main.vw_latest_exports AS latest
+FROM main.annotations_spans AS spans
+JOIN main.vw_latest_exports AS latest
     ON latest.argilla_dataset = spans.argilla_dataset AND latest.export_run_id = spans.export_run_id
-WHERE NOT EXISTS (FROM anndb.main.tombstones AS gone WHERE gone.doc_id = spans.doc_id);
+WHERE NOT EXISTS (FROM main.tombstones AS gone WHERE gone.doc_id = spans.doc_id);
 
 CREATE OR REPLACE TEMP TABLE _version AS
 SELECT 1 AS version, make_timestamp(epoch_us(now())) AS applied_at;

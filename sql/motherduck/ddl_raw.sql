@@ -55,14 +55,14 @@ CREATE TABLE IF NOT EXISTS rawdb.main.tombstones (
     reason VARCHAR
 );
 
--- What is annotated: the newest run of each document.
+-- What is annotated: the newest run of each document. A view names no database, so that it works under any name.
 CREATE OR REPLACE VIEW rawdb.main.vw_argilla_pages AS
 SELECT pages.doc_id, pages.page_num, pages.text, pages.text_sha256, pages.run_id
-FROM rawdb.main.raw_pages AS pages
+FROM main.raw_pages AS pages
 JOIN (
-    SELECT doc_id, max(run_id) AS run_id FROM rawdb.main.raw_pages GROUP BY doc_id
+    SELECT doc_id, max(run_id) AS run_id FROM main.raw_pages GROUP BY doc_id
 ) AS newest ON newest.doc_id = pages.doc_id AND newest.run_id = pages.run_id
-WHERE NOT EXISTS (FROM rawdb.main.tombstones AS gone WHERE gone.doc_id = pages.doc_id);
+WHERE NOT EXISTS (FROM main.tombstones AS gone WHERE gone.doc_id = pages.doc_id);
 
 CREATE OR REPLACE TEMP TABLE _version AS
 SELECT 1 AS version, make_timestamp(epoch_us(now())) AS applied_at;

@@ -1,7 +1,7 @@
 //! End to end: the doubles of the services we do not own, a harness that runs the real binaries, and the demo.
 //!
 //! ```text
-//!  corpus, batch_files, agent_jobs, argilla_standin, sme ──► harness ──► tests/it, bin/demo
+//!  corpus, batch_files, agent_jobs, argilla_standin, played, sme ──► harness ──► tests/it, bin/demo
 //! ```
 
 pub mod agent_jobs;
@@ -10,4 +10,5 @@ pub mod batch_files;
 pub mod corpus;
 pub mod demo;
 pub mod harness;
+pub mod played;
 pub mod sme;

@@ -8,6 +8,7 @@ mod agent_serve;
 mod annotators;
 mod argilla;
 mod argilla_standin;
+mod by_hand;
 mod corpus;
 mod preview;
 mod simulated_sme;
