@@ -232,7 +232,11 @@ mod tests {
     use futures::StreamExt;
 
     use super::*;
-    use crate::jobs::job::Event;
+    use crate::jobs::{
+        fake::{Does, Fake},
+        job::Event,
+        store::JobStore,
+    };
 
     fn job(number: u64, reason: usize) -> Job {
         let ask = Ask { root: "/data".into(), engine: None, model: None };
@@ -253,6 +257,21 @@ mod tests {
         assert_eq!(page(&[], 3), grpc::ListBatchesResponse::default());
         let giant = [Arc::new(job(1, 4 << 20))];
         assert_eq!(page(&giant, 3).batches.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn calls_beyond_the_bound_are_turned_away() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let stopped = CancellationToken::new();
+        let store = JobStore::open(folder.path()).expect("a store");
+        let jobs = Arc::new(Jobs::open(store, stopped.clone(), Utc::now).expect("loaded"));
+        let root = "/data".parse().expect("a root");
+        let service = AgentService::new(jobs, Fake::new(|_, _| Does::Completes), root, stopped, Utc::now);
+        let list = || service.list_batches(Request::new(grpc::ListBatchesRequest::default()));
+        let under_way: Vec<_> = (0..MAX_CALLS).map(|_| service.admit().expect("admitted")).collect();
+        assert_eq!(list().await.expect_err("too many").code(), tonic::Code::ResourceExhausted);
+        drop(under_way);
+        list().await.expect("there is room again");
     }
 
     #[tokio::test]

@@ -118,7 +118,7 @@ impl Work for Fake {
             }
             Does::IsAway => Err(BatchError::ModelServerAway("the server is away".into())),
             Does::Panics => panic!("as the test wants"),
-            Does::Fails => Err(BatchError::BadData("part 2 is broken".into())),
+            Does::Fails => Err(BatchError::BadData(format!("part 2 is broken{}", "; ё".repeat(5000)))),
         }
     }
 }

@@ -22,6 +22,9 @@ use crate::batch::{BatchError, Progress};
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// Longest reason that is kept, in characters.
+const MAX_REASON: usize = 4000;
+
 /// Runs jobs until the daemon drains, or until the store fails: then nothing can be promised any more.
 pub struct Runner<W> {
     pub jobs: Arc<Jobs>,
@@ -66,14 +69,17 @@ impl<W: Work> Runner<W> {
                 tracing::info!(%batch, "the job stops before its end");
                 return Ok(());
             }
-            Err(error) => Event::Fail(error.to_string()),
+            Err(error) => {
+                tracing::error!(%batch, %error, "the job fails");
+                Event::Fail(short(&error.to_string()))
+            }
         };
         let told = on_disk(&self.jobs, {
             let batch = batch.clone();
             move |jobs| jobs.tell(&batch, event)
         });
         if let Some(job) = told.await? {
-            tracing::info!(%batch, state = %job.state, reason = job.reason, "the job ends");
+            tracing::info!(%batch, state = %job.state, "the job ends");
         }
         Ok(())
     }
@@ -213,6 +219,14 @@ impl<W: Work> Runner<W> {
         let latest = JobProgress::from(&latest);
         let batch = job.batch.clone();
         on_disk(&self.jobs, move |jobs| jobs.advance(&batch, latest)).await
+    }
+}
+
+/// A batch of ten thousand broken files has a long story; a client takes messages of bounded size.
+fn short(reason: &str) -> String {
+    match reason.char_indices().nth(MAX_REASON) {
+        Some((end, _)) => format!("{} … (the log of the agent has it whole)", &reason[..end]),
+        None => reason.to_owned(),
     }
 }
 

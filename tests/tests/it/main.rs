@@ -3,8 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy knows test functions, not their helpers")]
 
-mod agent_crash;
 mod agent_serve;
+mod agent_serve_crash;
 mod annotators;
 mod argilla;
 mod argilla_standin;
