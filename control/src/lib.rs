@@ -23,7 +23,6 @@ pub mod settings;
 mod shutdown;
 pub mod sql;
 pub mod staging;
-pub mod stored;
 pub mod telemetry;
 
 use proto::store::Env;

@@ -22,6 +22,11 @@ pub trait Answer: Serialize {
     fn gate(&self) -> Option<String> {
         None
     }
+
+    /// What it shows as failed, told after the answer: the gate, or a failure of another exit code.
+    fn failure(&self) -> Option<Failure> {
+        self.gate().map(Failure::Gate)
+    }
 }
 
 type Stream = Mutex<Box<dyn Write + Send>>;

@@ -16,6 +16,9 @@ use tonic::{
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 use crate::{
     env,
@@ -34,6 +37,7 @@ const JOBS_A_PAGE: u32 = 1000;
 /// A connection to the agent.
 pub struct Agent {
     client: AgentClient<InterceptedService<Channel, Credentials>>,
+    health: HealthClient<InterceptedService<Channel, Credentials>>,
     url: String,
 }
 
@@ -43,7 +47,14 @@ impl Agent {
         let url = settings.agent.url.clone();
         let channel = channel(&settings.agent).await?;
         let credentials = Credentials::of(settings)?;
-        Ok(Self { client: AgentClient::with_interceptor(channel, credentials), url })
+        let health = HealthClient::with_interceptor(channel.clone(), credentials.clone());
+        Ok(Self { client: AgentClient::with_interceptor(channel, credentials), health, url })
+    }
+
+    /// Whether it takes work: false while it drains.
+    pub async fn serves(&mut self) -> Result<bool, Failure> {
+        let answer = self.health.check(timed(HealthCheckRequest::default())).await?.into_inner();
+        Ok(answer.status() == ServingStatus::Serving)
     }
 
     pub async fn describe(&mut self, request: DescribeRequest) -> Result<DescribeResponse, Failure> {

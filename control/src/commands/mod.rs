@@ -68,5 +68,5 @@ async fn show<A: Answer>(
 ) -> Result<(), Failure> {
     let answer = Box::pin(command).await?;
     ctx.printer.answer(&answer);
-    answer.gate().map_or(Ok(()), |gate| Err(Failure::Gate(gate)))
+    answer.failure().map_or(Ok(()), Err)
 }

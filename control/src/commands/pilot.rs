@@ -92,7 +92,7 @@ async fn one(ctx: &Ctx, args: &PilotRunArgs, stage: Stage, until: Stage) -> Resu
         doc_ids_file: args.documents.doc_ids_file.clone(),
     };
     let report = match stage {
-        Stage::Doctor => doctor::run(ctx, &DoctorArgs { skip: not_needed(until) }).await?,
+        Stage::Doctor => doctor::stage(ctx, &DoctorArgs { skip: not_needed(until) }).await?,
         Stage::LakeInit => lake::init(ctx, &InitArgs::default()).await?,
         Stage::OcrLoad => ocr::load(ctx, &OcrArgs { documents: documents() }).await?,
         Stage::OcrCheck => ocr::check(ctx, &OcrArgs { documents: documents() }).await?,

@@ -20,7 +20,7 @@ use proto::{
     store::Created,
 };
 
-use super::check;
+use super::{check, doctor};
 use crate::{
     argilla::export,
     batch,
@@ -94,7 +94,7 @@ async fn sign(ctx: &Ctx, args: &SignoffArgs) -> Result<Signoff, Failure> {
         doc_ids: spec.selection.doc_ids,
         checks,
         investigated,
-        tool_versions: BTreeMap::new(),
+        tool_versions: doctor::versions(ctx).await,
     };
     let json = serde_json::to_vec_pretty(&signed).map_err(|e| Failure::data(format!("the sign-off: {e}")))?;
     match ctx.store()?.put_create(&keys.signoff(), json).await? {

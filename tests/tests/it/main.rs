@@ -10,5 +10,6 @@ mod argilla;
 mod argilla_standin;
 mod by_hand;
 mod corpus;
+mod doctor;
 mod preview;
 mod simulated_sme;

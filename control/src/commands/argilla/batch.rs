@@ -4,18 +4,19 @@
 //! producer has none; the agent then worked with a labelset that the commit records name by hash, and only the
 //! embedded one can be told from that.
 
+use futures::StreamExt;
 use proto::{
-    docs::{BatchSpec, Manifest},
     ids::BatchId,
     keys::BatchKeys,
     labelset::{Label, Labelset},
-    store::{Object, Store},
+    store::Object,
 };
 
 use crate::{
     argilla::{dataset::DatasetSpec, model::LabelOption},
+    batch,
+    ctx::Ctx,
     failure::Failure,
-    stored::document,
 };
 
 /// Argilla takes no longer guidelines and descriptions, in code points.
@@ -32,29 +33,27 @@ pub(super) struct MergedBatch {
 }
 
 impl MergedBatch {
-    pub async fn open(store: &Store, id: &BatchId) -> Result<Self, Failure> {
-        let keys = BatchKeys::new(id);
-        let (records, labelset) = (records(store, id, &keys).await?, labelset(store, id, &keys).await?);
+    pub async fn open(ctx: &Ctx, id: &BatchId) -> Result<Self, Failure> {
+        let (records, labelset) = (records(ctx, id).await?, labelset(ctx, id).await?);
         Ok(Self { id: id.clone(), records, dataset: dataset_of(id, &labelset) })
     }
 }
 
-async fn records(store: &Store, id: &BatchId, keys: &BatchKeys) -> Result<Object, Failure> {
+async fn records(ctx: &Ctx, id: &BatchId) -> Result<Object, Failure> {
+    let (store, keys) = (ctx.store()?, BatchKeys::new(id));
     if let Some(records) = store.head_opt(&keys.records()).await? {
         return Ok(records);
     }
-    let root = store.root();
-    Err(Failure::data(if store.list_sorted(keys.folder()).await?.is_empty() {
-        format!("there is no batch {id} under {root}: `control batch list` shows what is there")
-    } else {
-        let uri = store.uri_of(&keys.records());
-        format!("batch {id} is not merged, {uri} is not there: run `control merge {id}`")
-    }))
+    if store.list(keys.folder()).next().await.transpose()?.is_none() {
+        return Err(batch::unknown(ctx, id));
+    }
+    let uri = store.uri_of(&keys.records());
+    Err(Failure::data(format!("batch {id} is not merged, {uri} is not there: run `control merge {id}`")))
 }
 
-async fn labelset(store: &Store, id: &BatchId, keys: &BatchKeys) -> Result<Labelset, Failure> {
-    if let Some(spec) = document::<BatchSpec>(store, &keys.spec()).await? {
-        let uri = store.uri_of(&keys.spec());
+async fn labelset(ctx: &Ctx, id: &BatchId) -> Result<Labelset, Failure> {
+    if let Some(spec) = batch::spec(ctx, id).await? {
+        let uri = ctx.store()?.uri_of(&BatchKeys::new(id).spec());
         let labelset = Labelset::parse(&spec.labelset.toml).map_err(|e| Failure::from(e).context(&uri))?;
         if labelset.sha256() != spec.labelset.sha256 {
             return Err(Failure::data(format!(
@@ -64,14 +63,14 @@ async fn labelset(store: &Store, id: &BatchId, keys: &BatchKeys) -> Result<Label
         }
         return Ok(labelset);
     }
-    let manifest = document::<Manifest>(store, &keys.manifest()).await?;
+    let made_with = batch::manifest(ctx, id).await?.map(|manifest| manifest.provenance.labelset_sha256);
     let embedded = Labelset::embedded();
-    match manifest.map(|manifest| manifest.provenance.labelset_sha256) {
+    match made_with {
         Some(sha256) if sha256 == embedded.sha256() => Ok(embedded),
-        found => Err(Failure::data(format!(
+        other => Err(Failure::data(format!(
             "batch {id} has no _batch.json, and its labelset ({}) is not the embedded one: create the batch with \
              `control batch create` so that it carries its labelset",
-            found.as_deref().unwrap_or("unknown, as there is no _manifest.json")
+            other.as_deref().unwrap_or("unknown, as there is no _manifest.json")
         ))),
     }
 }

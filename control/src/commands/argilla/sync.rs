@@ -28,7 +28,7 @@ const NOTES: usize = 20;
 pub async fn sync(ctx: &Ctx, args: &SyncArgs) -> Result<Report, Failure> {
     let start = Instant::now();
     let client = connect(ctx)?;
-    let batch = MergedBatch::open(ctx.store()?, &args.batch).await?;
+    let batch = MergedBatch::open(ctx, &args.batch).await?;
     let pushed = Pushed::push(ctx, &client, &batch).await?;
     pushed.whole(&batch)?;
     Ok(pushed.report(ctx, "argilla sync").since(start))

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::TryStreamExt;
 use proto::{
     docs::{BatchSpec, CommitRecord, Counts, Manifest, Provenance},
     hash::sha256_hex,
@@ -13,17 +13,15 @@ use proto::{
     keys::{BatchKeys, Key, PartKind},
     parquet_io::TableFile,
     rows::{BatchPage, LedgerRow, Row, Suggestion},
-    store::{Object, Store},
+    store::Store,
 };
 
-use crate::{failure::Failure, stored::document};
+use crate::{batch, ctx::Ctx, failure::Failure};
 
 /// Of all pages together: a browser should open the file.
 const MAX_TEXT: usize = 64 << 20;
 const READ_PAGES: usize = 64;
 const READ_ROWS: usize = 1024;
-/// Commit records read at a time.
-const AT_ONCE: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct Loaded {
@@ -57,19 +55,24 @@ struct Annotated {
     ledger: Key,
 }
 
+impl Annotated {
+    fn at(suggestions: &str, ledger: &str) -> Self {
+        Self { suggestions: Key::from_listing(suggestions), ledger: Key::from_listing(ledger) }
+    }
+}
+
 impl Loaded {
-    pub async fn read(store: &Store, batch: &BatchId, max_pages: usize) -> Result<Self, Failure> {
-        let keys = BatchKeys::new(batch);
-        let parts = store.list_sorted(&keys.parts(PartKind::Pages)).await?;
+    pub async fn read(ctx: &Ctx, id: &BatchId, max_pages: usize) -> Result<Self, Failure> {
+        let store = ctx.store()?;
+        let parts = batch::part_files(ctx, &BatchKeys::new(id), PartKind::Pages).await?;
         if parts.is_empty() {
-            return Err(Failure::data(format!(
-                "there is no batch {batch} with pages under {}: `control batch list` shows what is there",
-                store.root()
-            )));
+            return Err(batch::unknown(ctx, id));
         }
-        let spec: Option<BatchSpec> = document(store, &keys.spec()).await?;
-        let manifest: Option<Manifest> = document(store, &keys.manifest()).await?;
-        let (annotated, provenance) = annotated(store, &keys, manifest.as_ref()).await?;
+        let (spec, manifest) = (batch::spec(ctx, id).await?, batch::manifest(ctx, id).await?);
+        let (annotated, provenance) = match &manifest {
+            Some(manifest) => of_manifest(manifest),
+            None => of_commits(batch::commits(ctx, id).await?),
+        };
         let mut loaded = Self {
             pages: Vec::new(),
             total: spec.as_ref().map_or(0, |spec| spec.pages),
@@ -166,32 +169,24 @@ impl Loaded {
     }
 }
 
-/// The suggestions and ledger of each committed part, by the key of its pages.
-async fn annotated(
-    store: &Store,
-    keys: &BatchKeys,
-    manifest: Option<&Manifest>,
-) -> Result<(HashMap<String, Annotated>, Option<Provenance>), Failure> {
-    if let Some(manifest) = manifest {
-        let files = manifest.parts.iter().map(|part| {
-            let key = |key: &str| Key::from_listing(key);
-            let files = Annotated { suggestions: key(&part.suggestions.key), ledger: key(&part.ledger.key) };
-            (part.pages.key.clone(), files)
-        });
-        return Ok((files.collect(), Some(manifest.provenance.clone())));
-    }
-    let commits: Vec<Object> = store.list_sorted(&keys.parts(PartKind::Commits)).await?;
-    let read = |commit: Object| async move { document::<CommitRecord>(store, &commit.key).await };
-    let commits: Vec<Option<CommitRecord>> =
-        stream::iter(commits).map(read).buffered(AT_ONCE).try_collect().await?;
+/// The suggestions and ledger of each committed part, by the key of its pages, and what made them.
+type Made = (HashMap<String, Annotated>, Option<Provenance>);
+
+fn of_manifest(manifest: &Manifest) -> Made {
+    let files = manifest
+        .parts
+        .iter()
+        .map(|part| (part.pages.key.clone(), Annotated::at(&part.suggestions.key, &part.ledger.key)));
+    (files.collect(), Some(manifest.provenance.clone()))
+}
+
+fn of_commits(commits: Vec<CommitRecord>) -> Made {
     let (mut files, mut provenance) = (HashMap::new(), None);
-    for commit in commits.into_iter().flatten() {
-        let (suggestions, ledger) =
-            (Key::from_listing(commit.suggestions.key), Key::from_listing(commit.ledger.key));
-        files.insert(commit.pages.key, Annotated { suggestions, ledger });
+    for commit in commits {
+        files.insert(commit.pages.key, Annotated::at(&commit.suggestions.key, &commit.ledger.key));
         provenance.get_or_insert(commit.provenance);
     }
-    Ok((files, provenance))
+    (files, provenance)
 }
 
 /// The rows of a file that belong to these pages.

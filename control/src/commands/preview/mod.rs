@@ -34,7 +34,7 @@ const PENDING: &str = "pending";
 
 pub async fn run(ctx: &Ctx, args: &PreviewArgs) -> Result<Report, Failure> {
     let start = Instant::now();
-    let read = Loaded::read(ctx.store()?, &args.batch, args.max_pages);
+    let read = Loaded::read(ctx, &args.batch, args.max_pages);
     let loaded = ctx.until_stopped(read, || "interrupted; no preview was written".to_owned()).await?;
     let view = View::of(&loaded);
     let made = format!("control {}, {}", env!("CARGO_PKG_VERSION"), ctx.now().format("%Y-%m-%d %H:%M UTC"));
