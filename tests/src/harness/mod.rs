@@ -3,7 +3,9 @@
 mod control;
 mod process;
 mod services;
+mod shell;
 
 pub use control::{Control, Finished};
 pub use process::{Process, binary};
 pub use services::{Agent, ArgillaStandIn, OllamaDouble};
+pub use shell::{OpenShell, Shell};

@@ -3,60 +3,15 @@
 //! The shell comes from `deploy/deps/duckdb-cli.sh`. Its script is what the runbook says, with a folder for a bucket
 //! and files for MotherDuck: `.read`, then set `_params`, then `.read` again.
 
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
-
 use e2e::{
     corpus::{RawDocument, RawPage, copy_examples, examples, write_document},
-    harness::Control,
+    harness::{Control, Shell},
     played::Played,
     sme::truth::Truth,
 };
 use serde_json::{Value, json};
 
 const BATCH: &str = "pilot-1";
-
-/// DuckDB's shell, in the repository's folder, as a person has it.
-struct Shell {
-    program: PathBuf,
-    repository: PathBuf,
-}
-
-impl Shell {
-    fn find() -> Self {
-        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
-        let got = Command::new(repository.join("deploy/deps/duckdb-cli.sh")).output().unwrap();
-        assert!(got.status.success(), "{}", String::from_utf8_lossy(&got.stderr));
-        let program = PathBuf::from(String::from_utf8(got.stdout).unwrap().trim_end());
-        Self { program, repository }
-    }
-
-    /// Runs a script to its end; any error fails the test.
-    fn run(&self, script: &str) -> String {
-        let mut shell = Command::new(&self.program)
-            .args(["-unsigned", "-bail", "-json", "-init", "/dev/null"])
-            .current_dir(&self.repository)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        shell.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
-        let done = shell.wait_with_output().unwrap();
-        let (out, err) = (String::from_utf8(done.stdout).unwrap(), String::from_utf8_lossy(&done.stderr));
-        assert!(done.status.success() && err.is_empty(), "{script}\n{out}{err}");
-        out
-    }
-
-    /// The rows of one query.
-    fn rows(&self, before: &str, query: &str) -> Vec<Value> {
-        let out = self.run(&format!("{before}\n{query};\n"));
-        if out.trim().is_empty() { Vec::new() } else { serde_json::from_str(&out).unwrap() }
-    }
-}
 
 /// One pilot done twice: by `control` in `control/`, by hand in `hand/`.
 struct Pilot {
@@ -82,7 +37,7 @@ impl Pilot {
         std::fs::create_dir_all(folder.path().join("hand")).unwrap();
         let cache = folder.path().join("cache").display().to_string();
         let control = Control::new(folder.path(), &root).with("PREANNOTATE_CACHE", &cache);
-        Self { folder, control, shell: Shell::find() }
+        Self { folder, control, shell: Shell::find().unwrap() }
     }
 
     fn path(&self, below: &str) -> String {
@@ -99,6 +54,14 @@ impl Pilot {
 
     fn json(&self, args: &[&str]) -> Value {
         self.control.json(args).unwrap()
+    }
+
+    fn by_hand(&self, script: &str) {
+        self.shell.run(script).unwrap();
+    }
+
+    fn rows(&self, before: &str, query: &str) -> Vec<Value> {
+        self.shell.rows(before, query).unwrap()
     }
 
     /// The statements that attach the lake that is made by hand.
@@ -122,7 +85,7 @@ impl Pilot {
         let of = |lake: &str| {
             let to = self.path(&format!("{lake}-{table}.parquet"));
             let from = self.path(&format!("{lake}/{database}.duckdb"));
-            self.shell.run(&format!(
+            self.by_hand(&format!(
                 "ATTACH '{from}' (READ_ONLY);\n\
                  COPY (SELECT {columns} FROM {database}.main.{table}) TO '{to}';\n"
             ));
@@ -139,7 +102,7 @@ impl Pilot {
             count(&format!("({left}) EXCEPT ALL ({right})")),
             count(&format!("({right}) EXCEPT ALL ({left})")),
         );
-        let found = &self.shell.rows(before, &query)[0];
+        let found = &self.rows(before, &query)[0];
         assert_eq!((&found["control_only"], &found["hand_only"]), (&json!(0), &json!(0)), "{what}: {found}");
         assert_ne!(found["rows"], json!(0), "{what}");
     }
@@ -162,13 +125,13 @@ impl Pilot {
         );
         // Twice: it may be run again.
         for _ in 0..2 {
-            self.shell.run(&by_hand);
+            self.by_hand(&by_hand);
             assert_eq!(self.json(&["ocr", "load"])["already_done"], json!(true));
         }
         for table in ["raw_documents", "raw_pages", "vw_argilla_pages"] {
             self.same_rows("md_raw_ocr", table, &[]);
         }
-        let counts = self.shell.rows(
+        let counts = self.rows(
             &self.attach(),
             "SELECT (SELECT count(*) FROM rawdb.main.raw_documents) AS documents, \
              (SELECT count(*) FROM rawdb.main.raw_pages) AS pages",
@@ -188,7 +151,7 @@ impl Pilot {
         let again = self.json(&["merge", BATCH]);
         assert_eq!(again["already_done"], json!(true), "{again}");
         let records = self.path("hand/argilla_records.parquet");
-        self.shell.run(&format!(
+        self.by_hand(&format!(
             ".read sql/motherduck/merge_suggestions_for_argilla.sql\n\
              UPDATE _params SET pages_glob = '{}', suggestions_glob = '{}', output_uri = '{records}';\n\
              .read sql/motherduck/merge_suggestions_for_argilla.sql\n",
@@ -213,8 +176,8 @@ impl Pilot {
              .read sql/motherduck/load_annotated_parquet.sql\n",
             self.attach(),
         );
-        self.shell.run(&by_hand);
-        self.shell.run(&by_hand);
+        self.by_hand(&by_hand);
+        self.by_hand(&by_hand);
         let loaded = ["created_at", "updated_at"];
         self.same_rows("md_annotated", "annotations_pages", &loaded);
         self.same_rows("md_annotated", "annotations_spans", &loaded);
@@ -235,7 +198,7 @@ impl Pilot {
             (1..=10).map(|number| if [3, 4].contains(&number) { "FAIL" } else { "PASS" }).collect();
         assert_eq!(status, all_but_3_and_4, "{checks:#?}");
         assert_eq!(checks[2]["offenders"], json!(["bad/one:2 (run 1)"]));
-        self.shell.run(&format!(
+        self.by_hand(&format!(
             "{}.read sql/motherduck/checks_integrity.sql\n\
              UPDATE _params SET argilla_dataset = 'vessels_ocr_{BATCH}', pages_glob = '{}', \
              suggestions_glob = '{}';\n.read sql/motherduck/checks_integrity.sql\n\

@@ -11,5 +11,6 @@ mod argilla_standin;
 mod by_hand;
 mod corpus;
 mod doctor;
+mod lake;
 mod preview;
 mod simulated_sme;

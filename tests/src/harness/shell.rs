@@ -1,0 +1,87 @@
+//! DuckDB's shell as a person has it, in the repository's folder; `deploy/deps/duckdb-cli.sh` gets it.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+/// Far above what a script takes on a loaded machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub struct Shell {
+    program: PathBuf,
+    repository: PathBuf,
+}
+
+/// A shell that is left open, with what it attached; ended when dropped.
+#[derive(Debug)]
+pub struct OpenShell(Child);
+
+impl Shell {
+    pub fn find() -> Result<Self> {
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
+        let got = Command::new(repository.join("deploy/deps/duckdb-cli.sh")).output()?;
+        ensure!(got.status.success(), "{}", String::from_utf8_lossy(&got.stderr));
+        let program = PathBuf::from(String::from_utf8(got.stdout)?.trim_end());
+        Ok(Self { program, repository })
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(["-unsigned", "-bail", "-json", "-init", "/dev/null"]).current_dir(&self.repository);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs a script to its end, without any error; gives what it printed.
+    pub fn run(&self, script: &str) -> Result<String> {
+        let mut shell = self.command().spawn()?;
+        shell.stdin.take().context("stdin is piped")?.write_all(script.as_bytes())?;
+        let done = shell.wait_with_output()?;
+        let (out, err) = (String::from_utf8(done.stdout)?, String::from_utf8_lossy(&done.stderr));
+        ensure!(done.status.success() && err.is_empty(), "{script}\n{out}{err}");
+        Ok(out)
+    }
+
+    /// The rows of one query, after some statements without an answer.
+    pub fn rows(&self, before: &str, query: &str) -> Result<Vec<Value>> {
+        let out = self.run(&format!("{before}\n{query};\n"))?;
+        if out.trim().is_empty() { Ok(Vec::new()) } else { Ok(serde_json::from_str(&out)?) }
+    }
+
+    /// Runs a script and stays open. `mark` is a file that does not exist: it tells when the script is done.
+    pub fn stay(&self, script: &str, mark: &Path) -> Result<OpenShell> {
+        let mut shell = OpenShell(self.command().spawn()?);
+        let stdin = shell.0.stdin.as_mut().context("stdin is piped")?;
+        writeln!(stdin, "{script}\nCOPY (SELECT 1) TO '{}';", mark.display())?;
+        stdin.flush()?;
+        let start = Instant::now();
+        while !mark.is_file() {
+            ensure!(
+                shell.0.try_wait()?.is_none() && start.elapsed() < DEADLINE,
+                "the shell failed: {script}"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(shell)
+    }
+}
+
+impl OpenShell {
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for OpenShell {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
