@@ -3,6 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy knows test functions, not their helpers")]
 
+mod agent_bad_input;
+mod agent_crash;
+mod agent_ollama;
+mod agent_run;
 mod agent_serve;
 mod agent_serve_crash;
 mod annotators;

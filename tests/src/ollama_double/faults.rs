@@ -1,0 +1,85 @@
+//! What the double does wrong, planned by its flags.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::{
+    extract::{Request, State},
+    http::{StatusCode, header},
+    middleware::Next as Handler,
+    response::{Html, IntoResponse, Response},
+};
+use clap::Args;
+
+use super::App;
+
+/// Each counts chats from the first; a flag without a number means every chat.
+#[derive(Debug, Default, Args)]
+pub struct Faults {
+    /// Answer the first N chats with 500.
+    #[arg(long, value_name = "N", default_value_t = 0, num_args = 0..=1, default_missing_value = ALL)]
+    pub fail_first: u64,
+    /// Cut the first N answers in half: done_reason length.
+    #[arg(long, value_name = "N", default_value_t = 0, num_args = 0..=1, default_missing_value = ALL)]
+    pub cut: u64,
+    /// End the first N streams without done: true.
+    #[arg(long, value_name = "N", default_value_t = 0, num_args = 0..=1, default_missing_value = ALL)]
+    pub silent_end: u64,
+    /// Answer the first N chats with 400: the input length exceeds the context length.
+    #[arg(long, value_name = "N", default_value_t = 0, num_args = 0..=1, default_missing_value = ALL)]
+    pub context_overflow: u64,
+    /// Never answer the first N chats.
+    #[arg(long, value_name = "N", default_value_t = 0, num_args = 0..=1, default_missing_value = ALL)]
+    pub stall: u64,
+    /// Have no model.
+    #[arg(long)]
+    pub missing_model: bool,
+    /// Answer everything with a redirect to a login page, as an access proxy does.
+    #[arg(long)]
+    pub login_page: bool,
+    /// After N chats the model has another digest: somebody pulled it again.
+    #[arg(long, value_name = "N")]
+    pub pull_again_after: Option<u64>,
+    /// Chats so far.
+    #[arg(skip)]
+    chats: AtomicU64,
+}
+
+const ALL: &str = "18446744073709551615";
+
+/// What is to happen to a chat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    Answer,
+    Fail,
+    Cut,
+    SilentEnd,
+    Overflow,
+    Stall,
+}
+
+impl Faults {
+    /// Of the next chat; where several are planned, the first of the flags above wins.
+    pub fn next(&self) -> Next {
+        let chat = self.chats.fetch_add(1, Ordering::Relaxed);
+        let planned = [
+            (self.fail_first, Next::Fail),
+            (self.cut, Next::Cut),
+            (self.silent_end, Next::SilentEnd),
+            (self.context_overflow, Next::Overflow),
+            (self.stall, Next::Stall),
+        ];
+        planned.into_iter().find(|(first, _)| chat < *first).map_or(Next::Answer, |(_, next)| next)
+    }
+
+    pub fn is_pulled_again(&self) -> bool {
+        self.pull_again_after.is_some_and(|after| self.chats.load(Ordering::Relaxed) > after)
+    }
+}
+
+pub async fn login_page(State(app): State<App>, request: Request, handler: Handler) -> Response {
+    if !app.faults.login_page {
+        return handler.run(request).await;
+    }
+    let to = [(header::LOCATION, "https://login.example.org/cdn-cgi/access/login")];
+    (StatusCode::FOUND, to, Html("<!doctype html><title>STAND-IN: sign in</title>")).into_response()
+}
