@@ -1,6 +1,6 @@
 //! `make demo`: the whole pilot on one machine, over really OCRed pages.
 
-use std::{io::Write as _, path::PathBuf};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use e2e::demo::{Demo, RealArgilla};
@@ -29,7 +29,18 @@ struct Arguments {
     workspace: Option<String>,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The causes, and no backtrace: what went wrong is in a service or in the surroundings.
+            let _ = writeln!(std::io::stderr(), "demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let demo = Demo {
         folder: arguments.folder,
