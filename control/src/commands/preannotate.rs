@@ -5,6 +5,7 @@ use std::time::Instant;
 use proto::{
     grpc::{self, Batch, SubmitBatchRequest},
     ids::BatchId,
+    keys::{BatchKeys, PartKind},
 };
 
 use crate::{
@@ -76,9 +77,12 @@ pub async fn annotate(ctx: &Ctx, batch: &BatchId) -> Result<Report, Failure> {
         agent.retry(batch).await?;
     }
     let outcome = ended(ctx, &mut agent, batch).await?;
-    outcome
-        .gate()
-        .map_or_else(|| Ok(outcome.0.report(already_done).since(start)), |gate| Err(Failure::gate(gate)))
+    if let Some(gate) = outcome.gate() {
+        return Err(Failure::gate(gate));
+    }
+    let suggestions = BatchKeys::new(batch).parts(PartKind::Suggestions);
+    let report = outcome.0.report(already_done).artifact(format!("{}/{suggestions}", ctx.store()?.root()));
+    Ok(report.since(start))
 }
 
 fn request(batch: &BatchId, engine: Option<Engine>, model: Option<&str>) -> SubmitBatchRequest {

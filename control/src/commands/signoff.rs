@@ -226,6 +226,7 @@ async fn pair(
 }
 
 fn write_log(folder: &Path, signed: &Signoff) -> Result<[PathBuf; 2], Failure> {
+    let folder = &std::path::absolute(folder).map_err(|error| Failure::file("find", folder, &error))?;
     fs::create_dir_all(folder).map_err(|error| Failure::file("make", folder, &error))?;
     let (text, json) = (folder.join("pilot-log.md"), folder.join("pilot-log.json"));
     let document = serde_json::to_string_pretty(signed).unwrap_or_default();

@@ -16,5 +16,6 @@ mod by_hand;
 mod corpus;
 mod doctor;
 mod lake;
+mod pilot;
 mod preview;
 mod simulated_sme;
