@@ -9,6 +9,7 @@ mod agent_ollama;
 mod agent_run;
 mod agent_serve;
 mod agent_serve_crash;
+mod agent_serve_ollama;
 mod annotators;
 mod argilla;
 mod argilla_standin;
