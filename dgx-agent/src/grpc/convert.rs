@@ -7,11 +7,11 @@ use proto::{
     rows::Outcome,
     store::{RootUri, StoreError},
 };
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::{
     engine::{Engine, ModelServer},
-    grpc::status::IntoStatus,
+    grpc::status::{IntoStatus, status},
     jobs::job::{Job, JobProgress, JobState},
 };
 
@@ -95,9 +95,12 @@ pub fn asked_engine(engine: i32) -> Result<Option<Engine>, Status> {
         Ok(grpc::Engine::Rules) => Ok(Some(Engine::Rules)),
         Ok(grpc::Engine::Ollama) => Ok(Some(Engine::Ollama)),
         Ok(grpc::Engine::Hybrid) => Ok(Some(Engine::Hybrid)),
-        Err(_) => Err(Status::invalid_argument(format!(
-            "engine {engine} is not known to this agent: use rules, ollama or hybrid, or update the agent"
-        ))),
+        Err(_) => Err(status(
+            Code::InvalidArgument,
+            format!(
+                "engine {engine} is not known to this agent: use rules, ollama or hybrid, or update the agent"
+            ),
+        )),
     }
 }
 
@@ -115,9 +118,12 @@ pub fn asked_root(uri: &str, agent: &RootUri) -> Result<RootUri, Status> {
     if agent.contains(&asked) {
         return Ok(asked);
     }
-    Err(Status::permission_denied(format!(
-        "root {asked} does not lie below this agent's root {agent}: name one that does, or none for that"
-    )))
+    Err(status(
+        Code::PermissionDenied,
+        format!(
+            "root {asked} does not lie below this agent's root {agent}: name one that does, or none for that"
+        ),
+    ))
 }
 
 pub fn timestamp(time: DateTime<Utc>) -> Timestamp {
@@ -131,7 +137,6 @@ pub fn timestamp(time: DateTime<Utc>) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use proto::docs::Counts;
-    use tonic::Code;
 
     use super::*;
     use crate::jobs::job::{Ask, Waiting};

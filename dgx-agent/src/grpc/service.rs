@@ -12,9 +12,12 @@ use proto::{
 };
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
-use super::{convert, status::IntoStatus};
+use super::{
+    convert,
+    status::{IntoStatus, status},
+};
 use crate::{
     batch::BatchError,
     jobs::{
@@ -127,9 +130,10 @@ impl<W: Work> Agent for AgentService<W> {
         let before = match asked.page_token.as_str() {
             "" => None,
             token => Some(token.parse().map_err(|_| {
-                Status::invalid_argument(format!(
-                    "page token {token:?} is not one that this agent gave: start without one"
-                ))
+                status(
+                    Code::InvalidArgument,
+                    format!("page token {token:?} is not one that this agent gave: start without one"),
+                )
             })?),
         };
         let size = usize::try_from(asked.page_size).ok().and_then(NonZeroUsize::new);
@@ -269,7 +273,7 @@ mod tests {
         let service = AgentService::new(jobs, Fake::new(|_, _| Does::Completes), root, stopped, Utc::now);
         let list = || service.list_batches(Request::new(grpc::ListBatchesRequest::default()));
         let under_way: Vec<_> = (0..MAX_CALLS).map(|_| service.admit().expect("admitted")).collect();
-        assert_eq!(list().await.expect_err("too many").code(), tonic::Code::ResourceExhausted);
+        assert_eq!(list().await.expect_err("too many").code(), Code::ResourceExhausted);
         drop(under_way);
         list().await.expect("there is room again");
     }
@@ -300,6 +304,6 @@ mod tests {
         stopped.cancel();
         let told: Vec<_> = told(watch, stopped).collect().await;
         assert_eq!(told.len(), 2);
-        assert_eq!(told[1].as_ref().expect_err("closed").code(), tonic::Code::Unavailable);
+        assert_eq!(told[1].as_ref().expect_err("closed").code(), Code::Unavailable);
     }
 }

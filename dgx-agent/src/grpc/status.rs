@@ -5,6 +5,19 @@ use tonic::{Code, Status};
 
 use crate::{batch::BatchError, jobs::JobError};
 
+/// Longest message, in characters: it travels in a header, and may quote what a client sent.
+const MAX_MESSAGE: usize = 1000;
+
+/// A status whose message a client can take.
+pub fn status(code: Code, message: impl std::fmt::Display) -> Status {
+    let mut message = message.to_string();
+    if let Some((end, _)) = message.char_indices().nth(MAX_MESSAGE) {
+        message.truncate(end);
+        message.push('…');
+    }
+    Status::new(code, message)
+}
+
 /// An error as the client gets it.
 pub trait IntoStatus {
     fn into_status(self) -> Status;
@@ -19,7 +32,7 @@ impl IntoStatus for JobError {
             Self::Draining => Code::Unavailable,
             Self::Store(_) => Code::Internal,
         };
-        Status::new(code, self.to_string())
+        status(code, self)
     }
 }
 
@@ -32,13 +45,13 @@ impl IntoStatus for BatchError {
             Self::StoreUnreachable(_) | Self::ModelServerAway(_) | Self::Cancelled => Code::Unavailable,
             Self::Internal(_) => Code::Internal,
         };
-        Status::new(code, self.to_string())
+        status(code, self)
     }
 }
 
 impl IntoStatus for IdError {
     fn into_status(self) -> Status {
-        Status::invalid_argument(self.to_string())
+        status(Code::InvalidArgument, self)
     }
 }
 
@@ -53,7 +66,7 @@ impl IntoStatus for StoreError {
             Self::NotFound { .. } => Code::NotFound,
             Self::Unreachable { .. } => Code::Unavailable,
         };
-        Status::new(code, self.to_string())
+        status(code, self)
     }
 }
 
@@ -78,6 +91,8 @@ mod tests {
             (BatchError::NotFound("none".into()).into_status(), Code::NotFound, "none"),
             (BatchError::Config("pin".into()).into_status(), Code::FailedPrecondition, "pin"),
         ];
+        let giant = "x".repeat(1 << 20).parse::<proto::ids::BatchId>().expect_err("no id").into_status();
+        assert!(giant.message().len() < 2000 && giant.code() == Code::InvalidArgument);
         for (status, code, words) in cases {
             assert_eq!(status.code(), code, "{status}");
             assert!(status.message().contains(words), "{status}");
