@@ -139,6 +139,12 @@ impl Lake {
         })
     }
 
+    /// For a short last word when the command was stopped: its work on the lake is not interrupted.
+    #[must_use]
+    pub fn to_the_end(&self) -> Self {
+        Self { shutdown: CancellationToken::new(), ..self.clone() }
+    }
+
     /// Where a database is, for people.
     pub fn uri(&self, database: Database) -> String {
         match &self.place {

@@ -5,7 +5,7 @@ use std::process::Command;
 use e2e::{
     argilla_standin::{ANNOTATOR_KEY, OWNER_KEY},
     batch_files::{BatchFiles, PageFile},
-    harness::{ArgillaStandIn, Control, Finished, binary},
+    harness::{ArgillaStandIn, Control, Finished, Process, Shell, binary},
 };
 use proto::{parquet_io::read_all, rows::AnnotatedSpan};
 use reqwest::{Client, Method};
@@ -61,6 +61,15 @@ impl Pilot {
         let (status, text) = (answer.status(), answer.text().await.unwrap());
         assert!(status.is_success(), "{path}: {status} {text}");
         serde_json::from_str(&text).unwrap()
+    }
+
+    /// What step 5 of the runbook asks for.
+    fn log_rows(&self, batch: &str) -> Vec<Value> {
+        let lake = self.folder.path().join("lake/md_annotated.duckdb");
+        let attach = format!("ATTACH '{}' AS anndb (READ_ONLY);", lake.display());
+        let query =
+            format!("SELECT * FROM anndb.main.argilla_ingest_log WHERE dataset='vessels_ocr_{batch}'");
+        Shell::find().unwrap().rows(&attach, &query).unwrap()
     }
 
     /// The records of the batch's dataset, by external id.
@@ -259,4 +268,108 @@ async fn answers_come_out_once_and_not_before_enough_are_there() {
     assert_eq!((&second["already_done"], &second["artifacts"]), (&json!(true), &first["artifacts"]));
     assert!(!pilot.files.store.list_sorted(pilot.files.keys.exports()).await.unwrap().is_empty());
     assert!(pilot.files.store.head_opt(&pilot.files.keys.export(2).schema()).await.unwrap().is_none());
+}
+
+fn loaded(report: &Value) -> Vec<(&str, &str)> {
+    let batches = report["batches"].as_array().unwrap();
+    batches.iter().map(|b| (b["batch"].as_str().unwrap(), b["outcome"].as_str().unwrap())).collect()
+}
+
+#[tokio::test]
+async fn autoload_finds_each_content_once() {
+    let pilot = Pilot::start().await;
+    let error = pilot.fails(&["argilla", "autoload", "--once"], 3);
+    assert!(error.contains("control lake init"), "{error}");
+    pilot.json(&["lake", "init"]);
+    assert_eq!(pilot.log_rows("p"), [] as [Value; 0]);
+    let second = BatchFiles::new(&pilot.control.env[0].1, "q").unwrap();
+    second.write(&pages()[..1]).await.unwrap();
+    let unmerged = BatchFiles::new(&pilot.control.env[0].1, "r").unwrap();
+    unmerged.annotated(&pages()[..1]).await.unwrap();
+
+    let only = pilot.json(&["argilla", "autoload", "--once", "--batch", "q"]);
+    assert_eq!(loaded(&only), [("q", "ingested")]);
+    let first = pilot.json(&["argilla", "autoload", "--once"]);
+    assert_eq!(loaded(&first), [("p", "ingested"), ("q", "already_ingested")]);
+    assert!(first["batches"][0]["message"].as_str().unwrap().contains("3 created"), "{first}");
+    assert_eq!(pilot.records().await.len(), 3);
+    let [row] = &pilot.log_rows("p")[..] else { panic!("one row") };
+    assert_eq!((&row["status"], &row["epoch"], &row["owner"]), (&json!("ingested"), &json!(1), &Value::Null));
+    assert!(row["object_uri"].as_str().unwrap().ends_with("vessels_ocr_p/argilla_records.parquet"), "{row}");
+    assert!(row["ingested_at"].as_str().unwrap() >= row["discovered_at"].as_str().unwrap(), "{row}");
+    let again = pilot.json(&["argilla", "autoload", "--once"]);
+    assert_eq!(loaded(&again), [("p", "already_ingested"), ("q", "already_ingested")]);
+
+    let more = [pages(), vec![PageFile::new("b", 1, "one more", &[])]].concat();
+    pilot.files.write(&more).await.unwrap();
+    let merged_again = pilot.json(&["argilla", "autoload", "--once"]);
+    assert_eq!(loaded(&merged_again), [("p", "ingested"), ("q", "already_ingested")]);
+    assert!(merged_again["batches"][0]["message"].as_str().unwrap().contains("1 created"), "{merged_again}");
+    assert_eq!(pilot.json(&["argilla", "autoload", "--once", "--batch", "r"])["batches"], json!([]));
+    pilot.fails(&["argilla", "autoload", "--once", "--batch", "none"], 5);
+}
+
+#[tokio::test]
+async fn what_failed_is_told_and_healed_by_a_later_look() {
+    let mut pilot = Pilot::start().await;
+    pilot.json(&["lake", "init"]);
+    let other = BatchFiles::new(&pilot.control.env[0].1, "q").unwrap();
+    other.write(&pages()[..1]).await.unwrap();
+    let mut bad = pages();
+    bad[1].spans.push(("IMO".into(), 5, 5_000));
+    pilot.files.merged(&bad).await.unwrap();
+    let done = pilot.control.run(&["argilla", "autoload", "--once", "--json"]).unwrap();
+    assert!(failed(&done, 5).contains("were set aside"), "{}", done.stderr);
+    let report: Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!(loaded(&report), [("p", "failed"), ("q", "ingested")], "a bad batch keeps no other");
+
+    // The same file is tried again, and Argilla is away; then another file lies there, and Argilla is back.
+    pilot.argilla.process.kill().unwrap();
+    pilot.fails(&["argilla", "autoload", "--once"], 4);
+    pilot.argilla = ArgillaStandIn::start(&pilot.folder.path().join("argilla")).unwrap();
+    pilot.control = pilot.control.clone().with_argilla(&pilot.argilla.url, OWNER_KEY);
+    pilot.files.merged(&pages()).await.unwrap();
+    let healed = pilot.json(&["argilla", "autoload", "--once"]);
+    assert_eq!(loaded(&healed), [("p", "ingested"), ("q", "already_ingested")]);
+    assert_eq!(pilot.records().await.len(), 3);
+}
+
+#[tokio::test]
+async fn what_sync_pushed_is_known_to_autoload() {
+    let pilot = Pilot::start().await;
+    let without = pilot.json(&["argilla", "sync", "p"]);
+    assert!(without["notes"][0].as_str().unwrap().contains("the ingest log does not show this"), "{without}");
+    pilot.json(&["lake", "init"]);
+    assert_eq!(pilot.json(&["argilla", "sync", "p"])["notes"], json!([]));
+    let [row] = &pilot.log_rows("p")[..] else { panic!("one row") };
+    assert_eq!(row["status"], "ingested");
+    assert_eq!(loaded(&pilot.json(&["argilla", "autoload", "--once"])), [("p", "already_ingested")]);
+    assert_eq!(pilot.log_rows("p").len(), 1);
+}
+
+#[tokio::test]
+async fn autoload_goes_on_looking_until_it_is_stopped() {
+    let pilot = Pilot::start().await;
+    pilot.json(&["lake", "init"]);
+    let command = pilot.control.command(&["argilla", "autoload", "--interval", "1"]).unwrap();
+    let log = pilot.folder.path().join("autoload.log");
+    let mut autoload = Process::start(
+        "control",
+        |started| {
+            started.args(command.get_args()).env_clear().current_dir(&pilot.control.folder);
+            started.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        },
+        &log,
+    )
+    .unwrap();
+    let read = || std::fs::read_to_string(&log).unwrap_or_default();
+    autoload
+        .until("ingest the first batch", || read().contains("vessels_ocr_p: ingested").then_some(()))
+        .unwrap();
+    let second = BatchFiles::new(&pilot.control.env[0].1, "q").unwrap();
+    second.write(&pages()[..1]).await.unwrap();
+    autoload.until("ingest the second", || read().contains("vessels_ocr_q: ingested").then_some(())).unwrap();
+    autoload.terminate().unwrap();
+    assert_eq!(autoload.wait().unwrap().code(), Some(130), "{}", read());
+    assert_eq!(read().matches(": ingested").count(), 2, "{}", read());
 }

@@ -37,7 +37,6 @@ fn line<'a>(report: &'a Value, name: &str) -> (&'a str, &'a str) {
 }
 
 #[test]
-#[ignore = "until the daemon of the agent has landed"]
 fn everything_is_there() {
     let place = Place::new();
     let root = place.folder.path().join("data").display().to_string();

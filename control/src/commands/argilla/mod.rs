@@ -8,10 +8,11 @@
 mod autoload;
 mod batch;
 mod export;
+mod ingest_log;
 mod status;
 mod sync;
 
-pub use autoload::autoload;
+pub use autoload::{AutoloadReport, LoadOutcome, LoadedBatch, autoload};
 pub use export::export;
 pub use status::{Review, ReviewStatus, UserReview, review, status};
 pub use sync::sync;

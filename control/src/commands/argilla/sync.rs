@@ -7,7 +7,12 @@ use std::time::Instant;
 
 use proto::{parquet_io::TableFile, schema::Table};
 
-use super::{batch::MergedBatch, connect, named, page_of};
+use super::{
+    batch::MergedBatch,
+    connect,
+    ingest_log::{FileKey, IngestLog},
+    named, page_of,
+};
 use crate::{
     argilla::{
         client::Client,
@@ -17,6 +22,7 @@ use crate::{
     cli::SyncArgs,
     ctx::Ctx,
     failure::Failure,
+    lake::Lake,
     report::Report,
 };
 
@@ -31,7 +37,19 @@ pub async fn sync(ctx: &Ctx, args: &SyncArgs) -> Result<Report, Failure> {
     let batch = MergedBatch::open(ctx, &args.batch).await?;
     let pushed = Pushed::push(ctx, &client, &batch).await?;
     pushed.whole(&batch)?;
-    Ok(pushed.report(ctx, "argilla sync").since(start))
+    let mut report = pushed.report(ctx, "argilla sync");
+    if let Err(failure) = write_down(ctx, &batch, &pushed).await {
+        report = report.note(format!("the ingest log does not show this push: {failure}"));
+    }
+    Ok(report.since(start))
+}
+
+/// In the ingest log, so that autoload leaves the batch alone and both ways can be told from one table. Who pushes
+/// without a lake goes without.
+async fn write_down(ctx: &Ctx, batch: &MergedBatch, pushed: &Pushed) -> Result<(), Failure> {
+    let log = IngestLog::new(Lake::of(ctx)?, "sync".to_owned(), chrono::Utc::now);
+    let file = FileKey::of(ctx.store()?, &batch.dataset.name, &batch.records);
+    log.pushed(file, batch.records.bytes, &pushed.sentence()).await
 }
 
 /// What a push came to.
@@ -85,6 +103,15 @@ impl Pushed {
             counts.unchanged,
             counts.kept_reviewed
         )))
+    }
+
+    /// For the ingest log.
+    pub fn sentence(&self) -> String {
+        let PushReport { records, created, updated, unchanged, kept_reviewed, .. } = &self.counts;
+        format!(
+            "{records} records: {created} created, {updated} updated, {unchanged} unchanged, {kept_reviewed} kept as \
+             reviewed"
+        )
     }
 
     pub fn report(&self, ctx: &Ctx, stage: &str) -> Report {
