@@ -7,7 +7,7 @@ MODEL ?=
 # Without the fetched library DuckDB is built from its sources. Looked at when a recipe starts, after `library`.
 FEATURES = $(shell [ -e .deps/duckdb/libduckdb.so ] || echo --features control/bundled-duckdb)
 
-.PHONY: help deps library build check fmt lint deny test demo clean
+.PHONY: help deps library build check fmt lint deny test live demo clean
 
 help: ## What can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -27,13 +27,19 @@ fmt:
 	@$(CARGO) fmt --all --check
 
 lint: library
-	@$(CARGO) clippy --workspace --all-targets $(FEATURES) -- -D warnings
+	@$(CARGO) clippy --workspace --all-targets --features e2e/live $(FEATURES) -- -D warnings
 
 deny:
 	@deploy/deps/cargo-deny.sh
 
 test: build ## All tests
 	@$(CARGO) test --workspace $(FEATURES)
+
+live: library ## The suites against the real services of `make services`, beside the doubles
+	@[ -f .services/env ] || { echo "make: there is no .services/env: run \`make services\` first" >&2; exit 1; }
+	@$(CARGO) build --workspace --bins --features e2e/live $(FEATURES)
+	@set -a; . ./.services/env; set +a; \
+	 $(CARGO) test --workspace --features e2e/live $(FEATURES) --test live -- --nocapture --test-threads=2
 
 demo: build ## The whole pilot on this machine: real OCR pages, rules or MODEL=name, a simulated reviewer
 	@$(CARGO) run --quiet --package e2e --bin demo $(FEATURES) -- $(if $(MODEL),--model "$(MODEL)")

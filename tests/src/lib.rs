@@ -1,14 +1,15 @@
 //! End to end: the doubles of the services we do not own, a harness that runs the real binaries, and the demo.
 //!
 //! ```text
-//!  corpus, batch_dir, batch_files, agent_jobs, argilla_standin, ollama_double, played, sme ──► harness ──►
-//!  tests/it, bin/demo
+//!  corpus, batch_dir, batch_files, agent_jobs, argilla_standin, ollama_double, played, sme ──► harness,
+//!  conformance ──► tests/it, live, bin/demo
 //! ```
 
 pub mod agent_jobs;
 pub mod argilla_standin;
 pub mod batch_dir;
 pub mod batch_files;
+pub mod conformance;
 pub mod corpus;
 pub mod demo;
 pub mod harness;

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, Request},
+    extract::{FromRequest, FromRequestParts, Path, Request},
+    http::request::Parts,
 };
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
@@ -257,6 +258,7 @@ pub struct SuggestionCreate {
 impl SuggestionCreate {
     pub fn check(&self, loc: &[Value]) -> Result<(), ApiError> {
         let at = |key: &str| loc.iter().cloned().chain([json!(key)]).collect::<Vec<_>>();
+        check_uuid(&self.question_id).map_err(|msg| ApiError::body(at("question_id"), msg))?;
         check_spans(&self.value).map_err(|msg| ApiError::body(at("value"), msg))?;
         if let Some(agent) = &self.agent {
             check_agent(agent).map_err(|msg| ApiError::body(at("agent"), msg))?;
@@ -290,6 +292,7 @@ impl ResponsesBulk {
     pub fn check(&self) -> Result<(), ApiError> {
         require((1..=100).contains(&self.items.len()), "items", "List should have 1 to 100 items")?;
         for item in &self.items {
+            check_uuid(&item.record_id).map_err(|msg| ApiError::body([json!("record_id")], msg))?;
             let missing = item.response.status == ResponseStatus::Submitted && item.response.values.is_none();
             require(!missing, "values", "Field required")?;
         }
@@ -319,6 +322,30 @@ pub fn check_spans(spans: &[Span]) -> Result<(), &'static str> {
         }
     }
     Ok(())
+}
+
+/// The id of a path.
+pub struct Id(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let wrong = |msg: &str| ApiError::Schema { loc: vec![json!("path")], msg: msg.to_owned() };
+        let Path(id) =
+            Path::<String>::from_request_parts(parts, state).await.map_err(|e| wrong(&e.to_string()))?;
+        check_uuid(&id).map_err(wrong)?;
+        Ok(Self(id))
+    }
+}
+
+fn check_uuid(id: &str) -> Result<(), &'static str> {
+    let lengths = [8, 4, 4, 4, 12];
+    let mut parts = id.split('-');
+    let is_part =
+        |(part, length): (&str, usize)| part.len() == length && part.chars().all(|c| c.is_ascii_hexdigit());
+    let well = id.split('-').count() == lengths.len() && parts.by_ref().zip(lengths).all(is_part);
+    if well { Ok(()) } else { Err("Input should be a valid UUID") }
 }
 
 fn check_agent(agent: &str) -> Result<(), &'static str> {

@@ -4,6 +4,9 @@ use e2e::argilla_standin::{ANNOTATOR_KEY, App, HEADER, OWNER_KEY, faults::Fault,
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 
+/// An id that nothing has.
+const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
+
 /// A stand-in inside this process.
 struct Server {
     base: String,
@@ -214,7 +217,7 @@ async fn a_bulk_is_all_or_nothing_and_counts_code_points() {
             json!({"question_id": dataset.question, "value": values(&[("IMO", 0, 1)]), "score": [0.1, 0.2]}),
             "doesn't match",
         ),
-        (json!({"question_id": "no-such", "value": []}), "does not exists"),
+        (json!({"question_id": NOBODY, "value": []}), "does not exists"),
     ] {
         let mut item = good.clone();
         item["suggestions"] = json!([broken]);
@@ -294,12 +297,12 @@ async fn reviewers_answer_and_records_complete() {
     let answers = json!({"items": [
         {"record_id": id(0), "status": "submitted", "values": spans(4, 11)},
         {"record_id": id(1), "status": "submitted", "values": spans(4, 11)},
-        {"record_id": "no-such", "status": "discarded", "values": {}},
+        {"record_id": NOBODY, "status": "discarded", "values": {}},
     ]});
     let bulk = server.as_user(ANNOTATOR_KEY, Method::POST, "/me/responses/bulk", answers).await.1;
     assert_eq!(bulk["items"][0]["item"]["status"], "submitted");
     assert!(bulk["items"][1]["error"]["detail"].as_str().unwrap().contains("`end` must have"));
-    assert_eq!(bulk["items"][2]["error"]["detail"], "Record with id `no-such` not found");
+    assert_eq!(bulk["items"][2]["error"]["detail"], format!("Record with id `{NOBODY}` not found"));
 
     let discard = json!({"status": "discarded", "values": null});
     let (status, _) = server

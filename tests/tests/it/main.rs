@@ -14,6 +14,7 @@ mod annotators;
 mod argilla;
 mod argilla_standin;
 mod by_hand;
+mod conformance;
 mod corpus;
 mod doctor;
 mod lake;

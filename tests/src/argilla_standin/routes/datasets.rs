@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{Path, Query, State},
+    extract::{Query, State},
     http::StatusCode,
 };
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use crate::argilla_standin::{
     auth::{Caller, Role},
     errors::ApiError,
     input::{
-        Body, DatasetCreate, FieldCreate, FieldSettings, MetadataPropertyCreate, QuestionCreate,
+        Body, DatasetCreate, FieldCreate, FieldSettings, Id, MetadataPropertyCreate, QuestionCreate,
         QuestionSettings,
     },
     state::{Dataset, Field, MetadataProperty, Question, new_id, now},
@@ -69,11 +69,11 @@ pub async fn create(State(app): State<App>, caller: Caller, Body(body): Body<Dat
     Ok((StatusCode::CREATED, Json(created)))
 }
 
-pub async fn get(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Answer {
+pub async fn get(State(app): State<App>, caller: Caller, Id(id): Id) -> Answer {
     app.store.read(|state| Ok(Json(views::dataset(caller.sees(state, &id)?))))
 }
 
-pub async fn fields(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Answer {
+pub async fn fields(State(app): State<App>, caller: Caller, Id(id): Id) -> Answer {
     app.store.read(|state| {
         let dataset = caller.sees(state, &id)?;
         Ok(Json(views::items(dataset.fields.iter().map(|f| views::field(f, &id)))))
@@ -83,7 +83,7 @@ pub async fn fields(State(app): State<App>, caller: Caller, Path(id): Path<Strin
 pub async fn create_field(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
     Body(body): Body<FieldCreate>,
 ) -> Created {
     body.check()?;
@@ -113,7 +113,7 @@ pub async fn create_field(
     Ok((StatusCode::CREATED, Json(created)))
 }
 
-pub async fn questions(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Answer {
+pub async fn questions(State(app): State<App>, caller: Caller, Id(id): Id) -> Answer {
     app.store.read(|state| {
         let dataset = caller.sees(state, &id)?;
         Ok(Json(views::items(dataset.questions.iter().map(|q| views::question(q, &id)))))
@@ -123,7 +123,7 @@ pub async fn questions(State(app): State<App>, caller: Caller, Path(id): Path<St
 pub async fn create_question(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
     Body(body): Body<QuestionCreate>,
 ) -> Created {
     body.check()?;
@@ -169,7 +169,7 @@ pub async fn create_question(
     Ok((StatusCode::CREATED, Json(created)))
 }
 
-pub async fn metadata_properties(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Answer {
+pub async fn metadata_properties(State(app): State<App>, caller: Caller, Id(id): Id) -> Answer {
     app.store.read(|state| {
         let dataset = caller.sees(state, &id)?;
         let all = caller.0.role != Role::Annotator;
@@ -182,7 +182,7 @@ pub async fn metadata_properties(State(app): State<App>, caller: Caller, Path(id
 pub async fn create_metadata_property(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
     Body(body): Body<MetadataPropertyCreate>,
 ) -> Created {
     body.check()?;
@@ -207,7 +207,7 @@ pub async fn create_metadata_property(
 }
 
 /// Publishing a draft that already has records answers 500 and leaves it `ready`: seen on the real server.
-pub async fn publish(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Answer {
+pub async fn publish(State(app): State<App>, caller: Caller, Id(id): Id) -> Answer {
     let (view, broken) = app.store.write(|state| {
         let dataset = caller.manages(state, &id)?;
         let refused = |why: &str| Err(ApiError::Unprocessable(why.to_owned()));
@@ -231,7 +231,7 @@ pub async fn publish(State(app): State<App>, caller: Caller, Path(id): Path<Stri
     Ok(Json(view))
 }
 
-pub async fn progress(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Answer {
+pub async fn progress(State(app): State<App>, caller: Caller, Id(id): Id) -> Answer {
     app.store.read(|state| {
         let dataset = caller.sees(state, &id)?;
         let total = if dataset.published { dataset.records.len() } else { 0 };
@@ -245,7 +245,7 @@ pub async fn progress(State(app): State<App>, caller: Caller, Path(id): Path<Str
 }
 
 /// Responses of each user, by the status of their record and their own; what nobody has is left out.
-pub async fn users_progress(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Answer {
+pub async fn users_progress(State(app): State<App>, caller: Caller, Id(id): Id) -> Answer {
     app.store.read(|state| {
         let dataset = caller.sees(state, &id)?;
         let mut users = Vec::new();

@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{Path, Query, State},
+    extract::{Query, State},
     http::StatusCode,
 };
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::argilla_standin::{
     auth::Caller,
     errors::ApiError,
     faults::Fault,
-    input::{Body, RecordUpdate, RecordUpsert, RecordsBulk, Search, SuggestionCreate},
+    input::{Body, Id, RecordUpdate, RecordUpsert, RecordsBulk, Search, SuggestionCreate},
     state::{Dataset, Record, Suggestion, new_id, now},
     validate,
     views::{self, Include},
@@ -24,7 +24,7 @@ type Answer = Result<Json<Value>, ApiError>;
 pub async fn upsert(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
     Body(body): Body<RecordsBulk>,
 ) -> Answer {
     let fault = app.faults.next();
@@ -171,7 +171,7 @@ impl Page {
 pub async fn list(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Answer {
     let page = Page::parse(&pairs)?;
@@ -193,7 +193,7 @@ pub async fn list(
 pub async fn search_as_me(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
     Query(pairs): Query<Vec<(String, String)>>,
     Body(query): Body<Search>,
 ) -> Answer {
@@ -204,7 +204,7 @@ pub async fn search_as_me(
 pub async fn search_all(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
     Query(pairs): Query<Vec<(String, String)>>,
     Body(query): Body<Search>,
 ) -> Answer {
@@ -226,7 +226,7 @@ fn search(dataset: &Dataset, pairs: &[(String, String)], query: Search, of_user:
     Ok(Json(json!({"items": items, "total": hits.len()})))
 }
 
-pub async fn get(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Answer {
+pub async fn get(State(app): State<App>, caller: Caller, Id(id): Id) -> Answer {
     app.store.read(|state| {
         let (dataset, record) = state.record(&id)?;
         caller.member(state, &dataset.workspace_id)?;
@@ -238,7 +238,7 @@ pub async fn get(State(app): State<App>, caller: Caller, Path(id): Path<String>)
 pub async fn update(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
     Body(body): Body<RecordUpdate>,
 ) -> Answer {
     let suggestions = body.suggestions.map(Option::unwrap_or_default);
@@ -274,7 +274,7 @@ pub async fn update(
 pub async fn upsert_suggestion(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
     Body(body): Body<SuggestionCreate>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     body.check(&[])?;

@@ -1,17 +1,13 @@
 //! What reviewers answer: one response a record and user.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use serde_json::{Value, json};
 
 use crate::argilla_standin::{
     App,
     auth::Caller,
     errors::ApiError,
-    input::{Body, ResponseCreate, ResponsesBulk},
+    input::{Body, Id, ResponseCreate, ResponsesBulk},
     state::{Response, State as Everything, new_id, now},
     validate, views,
 };
@@ -19,7 +15,7 @@ use crate::argilla_standin::{
 pub async fn create(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
     Body(body): Body<ResponseCreate>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let created = app.store.write(|state| {

@@ -2,18 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use serde_json::{Value, json};
 
 use crate::argilla_standin::{
     App,
     auth::{Caller, Role},
     errors::ApiError,
-    input::{Body, WorkspaceCreate, WorkspaceUserCreate},
+    input::{Body, Id, WorkspaceCreate, WorkspaceUserCreate},
     state::{Workspace, new_id, now},
     views,
 };
@@ -52,11 +48,7 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(created)))
 }
 
-pub async fn members(
-    State(app): State<App>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+pub async fn members(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<Json<Value>, ApiError> {
     app.store.read(|state| {
         caller.manager(state, &id)?;
         let workspace = state.workspaces.iter().find(|w| w.id == id);
@@ -69,7 +61,7 @@ pub async fn members(
 pub async fn add_member(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
     Body(body): Body<WorkspaceUserCreate>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     caller.owner()?;

@@ -1,0 +1,37 @@
+//! Double and real, held to one suite: a call that fails, or that the two answer differently, fails.
+
+use e2e::{
+    argilla_standin::{ANNOTATOR_KEY, App, OWNER_KEY, serve},
+    conformance::{Column, argilla, compare, run, store},
+};
+
+use crate::services::{env, store_env};
+
+fn check(service: &str, columns: &[Column]) {
+    let comparison = compare(service, columns);
+    // In one write: other tests print beside it.
+    print!("{}", comparison.text);
+    assert!(comparison.wrong.is_empty(), "{service}: {}", comparison.wrong.join("; "));
+}
+
+#[tokio::test]
+async fn argilla() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(serve(listener, App::open(None).unwrap(), std::future::pending()));
+    let double = argilla::Target::open(&url, OWNER_KEY, ANNOTATOR_KEY).await.unwrap();
+    let (url, owner, annotator) =
+        (env("ARGILLA_API_URL"), env("ARGILLA_API_KEY"), env("LIVE_ARGILLA_ANNOTATOR_KEY"));
+    let real = argilla::Target::open(&url, &owner, &annotator).await.unwrap();
+    let cases = argilla::cases();
+    check("Argilla", &[run("double", &double, &cases).await, run("real", &real, &cases).await]);
+}
+
+#[tokio::test]
+async fn object_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let double = store::Target::folder(folder.path()).unwrap();
+    let real = store::Target::s3(&env("LIVE_S3_BUCKET"), store_env()).unwrap();
+    let cases = store::cases();
+    check("Object store", &[run("folder", &double, &cases).await, run("MinIO", &real, &cases).await]);
+}

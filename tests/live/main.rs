@@ -1,0 +1,10 @@
+//! The suites against the real services (`make services`, then `make live`).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "clippy knows test functions, not their helpers"
+)]
+
+mod conformance;
+mod services;

@@ -1,0 +1,27 @@
+//! The doubles pass the suites that the real services pass (`make live` runs both and compares).
+
+use e2e::{
+    argilla_standin::{ANNOTATOR_KEY, App, OWNER_KEY, serve},
+    conformance::{Column, argilla, compare, run, store},
+};
+
+fn check(service: &str, column: Column) {
+    let comparison = compare(service, &[column]);
+    assert!(comparison.wrong.is_empty(), "{}", comparison.text);
+}
+
+#[tokio::test]
+async fn the_argilla_stand_in_conforms() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(serve(listener, App::open(None).unwrap(), std::future::pending()));
+    let target = argilla::Target::open(&url, OWNER_KEY, ANNOTATOR_KEY).await.unwrap();
+    check("Argilla", run("double", &target, &argilla::cases()).await);
+}
+
+#[tokio::test]
+async fn a_folder_conforms_as_an_object_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = store::Target::folder(folder.path()).unwrap();
+    check("Object store", run("folder", &target, &store::cases()).await);
+}
