@@ -2,7 +2,13 @@
 
 use e2e::{
     argilla_standin::{ANNOTATOR_KEY, App, OWNER_KEY, serve},
-    conformance::{Column, argilla, compare, run, store},
+    conformance::{
+        Column, argilla, compare,
+        ollama::{Launch, Target},
+        run, store,
+    },
+    harness::OllamaDouble,
+    ollama_double::MODEL,
 };
 
 use crate::services::{env, store_env};
@@ -34,4 +40,18 @@ async fn object_store() {
     let real = store::Target::s3(&env("LIVE_S3_BUCKET"), store_env()).unwrap();
     let cases = store::cases();
     check("Object store", &[run("folder", &double, &cases).await, run("MinIO", &real, &cases).await]);
+}
+
+#[tokio::test]
+async fn ollama() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = OllamaDouble::start(folder.path(), &[]).unwrap();
+    let work = folder.path().to_owned();
+    let double = Target::new(&process.url, MODEL, MODEL, Launch::Double, work.clone()).unwrap();
+    let launch =
+        Launch::Real { binary: env("LIVE_OLLAMA_BIN").into(), models: env("LIVE_OLLAMA_MODELS").into() };
+    let (tiny, slow) = (env("LIVE_OLLAMA_TINY_MODEL"), env("LIVE_OLLAMA_MODEL"));
+    let real = Target::new(&env("OLLAMA_HOST"), &tiny, &slow, launch, work).unwrap();
+    let cases = e2e::conformance::ollama::cases();
+    check("Ollama", &[run("double", &double, &cases).await, run("real", &real, &cases).await]);
 }

@@ -9,6 +9,7 @@
 //! that one failure is one line of the table. What a case says holds no secret.
 
 pub mod argilla;
+pub mod ollama;
 pub mod store;
 mod table;
 

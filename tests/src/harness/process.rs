@@ -36,19 +36,28 @@ pub struct Process {
 impl Process {
     /// Starts a binary of this workspace; what it prints goes to `log`, after what is there.
     pub fn start(name: &str, configure: impl FnOnce(&mut Command), log: &Path) -> Result<Self> {
+        let mut command = Command::new(binary(name)?);
+        configure(&mut command);
+        Self::spawn(name, command, log)
+    }
+
+    /// Starts any command in the same way.
+    pub fn spawn(name: &str, mut command: Command, log: &Path) -> Result<Self> {
         if let Some(folder) = log.parent() {
             fs::create_dir_all(folder)?;
         }
         let out = File::options().create(true).append(true).open(log)?;
-        let mut command = Command::new(binary(name)?);
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
-        configure(&mut command);
         let child = command.spawn().with_context(|| format!("{name} does not start"))?;
         Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
     }
 
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
     }
 
     /// What it printed so far.

@@ -30,6 +30,9 @@ pub struct Faults {
     /// Never answer the first N chats.
     #[arg(long, value_name = "N", default_value_t = 0, num_args = 0..=1, default_missing_value = ALL)]
     pub stall: u64,
+    /// Begin the first N streams, and then say nothing more.
+    #[arg(long, value_name = "N", default_value_t = 0, num_args = 0..=1, default_missing_value = ALL)]
+    pub stall_midway: u64,
     /// Have no model.
     #[arg(long)]
     pub missing_model: bool,
@@ -55,6 +58,7 @@ pub enum Next {
     SilentEnd,
     Overflow,
     Stall,
+    StallMidway,
 }
 
 impl Faults {
@@ -67,6 +71,7 @@ impl Faults {
             (self.silent_end, Next::SilentEnd),
             (self.context_overflow, Next::Overflow),
             (self.stall, Next::Stall),
+            (self.stall_midway, Next::StallMidway),
         ];
         planned.into_iter().find(|(first, _)| chat < *first).map_or(Next::Answer, |(_, next)| next)
     }

@@ -1,21 +1,30 @@
 //! A STAND-IN for Ollama: a server that obeys `contracts/ollama.md` as far as `dgx-agent` uses it.
 //!
-//! It is a test double without a model: it answers with what the rules find in the piece of page it is asked about.
+//! It is a test double without a model: it answers with what the rules find in the piece of page it is asked about,
+//! or with a smallest answer to a schema that is not the agent's. Tokens are taken for four bytes.
 //! It says so on its root page, in the header [`HEADER`] of every answer, in its version and in its log.
 //!
 //! ```text
-//! request ─► faults (planned by flags) ─► model, options, length (status and error as Ollama's) ─► rules ─► NDJSON
+//! request ─► faults (planned by flags) ─► model, format, length (status and error as Ollama's) ─► rules ─► NDJSON
 //! ```
 
 mod answer;
 mod faults;
+mod schema;
 mod stream;
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, State},
+    body::Bytes,
+    extract::{DefaultBodyLimit, Request, State},
     http::{HeaderValue, StatusCode, header},
     middleware,
     response::{Html, IntoResponse, Response},
@@ -28,6 +37,7 @@ use tokio::net::TcpListener;
 
 use answer::Answerer;
 pub use faults::{Faults, Next};
+use stream::End;
 
 /// Set to `1` on every answer, so that nobody takes this for Ollama.
 pub const HEADER: &str = "x-ollama-stand-in";
@@ -38,9 +48,14 @@ pub const MODEL: &str = "stand-in";
 /// What the model was trained for, in tokens.
 const CONTEXT_LENGTH: u64 = 131_072;
 
+/// Of the model, in bytes.
+const SIZE: u64 = 1_000_000;
+
 /// What the handlers share.
 #[derive(Clone)]
 pub struct App {
+    /// Of the last chat.
+    num_ctx: Arc<AtomicUsize>,
     /// With its tag.
     model: String,
     faults: Arc<Faults>,
@@ -50,7 +65,12 @@ pub struct App {
 impl App {
     pub fn new(model: &str, faults: Faults) -> Self {
         let model = if model.contains(':') { model.to_owned() } else { format!("{model}:latest") };
-        Self { model, faults: Arc::new(faults), answerer: Arc::default() }
+        Self {
+            num_ctx: Arc::new(AtomicUsize::new(4096)),
+            model,
+            faults: Arc::new(faults),
+            answerer: Arc::default(),
+        }
     }
 
     fn has(&self, model: &str) -> bool {
@@ -71,6 +91,8 @@ struct ChatRequest {
     stream: bool,
     #[serde(default = "yes")]
     truncate: bool,
+    #[serde(default)]
+    format: Option<Value>,
     #[serde(default)]
     think: Option<bool>,
     #[serde(default)]
@@ -114,6 +136,7 @@ pub fn router(app: App) -> Router {
         .route("/api/chat", post(chat))
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(app.clone(), faults::login_page))
+        .layer(middleware::from_fn(own_host))
         .layer(middleware::map_response(mark))
         .with_state(app)
 }
@@ -139,31 +162,59 @@ async fn mark(mut response: Response) -> Response {
     response
 }
 
-fn models(app: &App) -> Value {
-    let model = json!({
-        "name": app.model, "model": app.model, "digest": app.digest(),
-        "size": 1_000_000, "size_vram": 1_000_000, "context_length": CONTEXT_LENGTH,
-    });
-    json!({"models": if app.faults.missing_model { json!([]) } else { json!([model]) }})
+/// A server on loopback answers to its own names alone: a web page elsewhere must not reach it by DNS.
+async fn own_host(request: Request, handler: middleware::Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let own = name.parse::<std::net::IpAddr>().is_ok() || name == "localhost" || name.starts_with('[');
+    if own { handler.run(request).await } else { StatusCode::FORBIDDEN.into_response() }
+}
+
+fn details() -> Value {
+    json!({"parent_model": "", "format": "gguf", "family": "llama", "families": ["llama"],
+           "parameter_size": "0", "quantization_level": "unknown"})
+}
+
+/// One model, or none, with what `tags` or `ps` says of it besides.
+fn models(app: &App, more: &Value) -> Json<Value> {
+    if app.faults.missing_model {
+        return Json(json!({"models": []}));
+    }
+    let mut model = json!({"name": app.model, "model": app.model, "size": SIZE, "digest": app.digest(),
+                           "details": details()});
+    for (key, value) in more.as_object().into_iter().flatten() {
+        model[key] = value.clone();
+    }
+    Json(json!({"models": [model]}))
 }
 
 async fn tags(State(app): State<App>) -> Json<Value> {
-    Json(models(&app))
+    models(&app, &json!({"modified_at": now()}))
 }
 
+/// As if on a GPU, with the context of the last chat.
 async fn ps(State(app): State<App>) -> Json<Value> {
-    Json(models(&app))
+    let context_length = app.num_ctx.load(Ordering::Relaxed);
+    models(&app, &json!({"expires_at": now(), "size_vram": SIZE, "context_length": context_length}))
 }
 
-async fn show(State(app): State<App>, Json(request): Json<ShowRequest>) -> Response {
+async fn show(State(app): State<App>, body: Bytes) -> Response {
+    let request: ShowRequest = match serde_json::from_slice(&body) {
+        Ok(request) => request,
+        Err(why) => return error(StatusCode::BAD_REQUEST, &why.to_string()),
+    };
     if !app.has(&request.model) {
         return not_found(&request.model);
     }
     let info = json!({"general.architecture": "llama", "llama.context_length": CONTEXT_LENGTH});
-    Json(json!({"details": {"family": "stand-in"}, "model_info": info})).into_response()
+    Json(json!({"details": details(), "model_info": info, "capabilities": ["completion"]})).into_response()
 }
 
-async fn chat(State(app): State<App>, Json(request): Json<ChatRequest>) -> Response {
+async fn chat(State(app): State<App>, body: Bytes) -> Response {
+    let request: ChatRequest = match serde_json::from_slice(&body) {
+        Ok(request) => request,
+        Err(why) => return error(StatusCode::BAD_REQUEST, &why.to_string()),
+    };
     let next = app.faults.next();
     if next == Next::Stall {
         std::future::pending::<()>().await;
@@ -174,6 +225,18 @@ async fn chat(State(app): State<App>, Json(request): Json<ChatRequest>) -> Respo
     if request.think == Some(true) {
         return error(StatusCode::BAD_REQUEST, &format!("\"{}\" does not support thinking", app.model));
     }
+    app.num_ctx.store(request.options.num_ctx, Ordering::Relaxed);
+    if request.messages.is_empty() {
+        return Json(
+            json!({"model": request.model, "created_at": now(), "done": true, "done_reason": "load",
+                           "message": {"role": "assistant", "content": ""}}),
+        )
+        .into_response();
+    }
+    let schema = match schema::schema(request.format.as_ref()) {
+        Ok(schema) => schema,
+        Err(why) => return error(StatusCode::INTERNAL_SERVER_ERROR, &why),
+    };
     let prompt_tokens =
         request.messages.iter().map(|message| answer::tokens(&message.content)).sum::<usize>();
     let too_long = prompt_tokens > request.options.num_ctx && !request.truncate;
@@ -190,26 +253,41 @@ async fn chat(State(app): State<App>, Json(request): Json<ChatRequest>) -> Respo
         }
         _ => {}
     }
-    let page = request.messages.last().map_or("", |message| answer::page(&message.content)).to_owned();
-    let answerer = app.answerer.clone();
-    let content = tokio::task::spawn_blocking(move || answerer.answer(&page)).await.unwrap_or_default();
+    let content = match schema.filter(|schema| schema["properties"].get("mentions").is_none()) {
+        Some(schema) => schema::smallest(schema).to_string(),
+        None => {
+            let page =
+                request.messages.last().map_or("", |message| answer::page(&message.content)).to_owned();
+            let answerer = app.answerer.clone();
+            tokio::task::spawn_blocking(move || answerer.answer(&page)).await.unwrap_or_default()
+        }
+    };
     let num_predict = usize::try_from(request.options.num_predict).unwrap_or(usize::MAX);
     let whole = answer::tokens(&content) <= num_predict && next != Next::Cut;
     let content = if whole { content } else { answer::cut(&content, num_predict) };
-    let end = (next != Next::SilentEnd).then(|| {
-        json!({
-            "model": request.model, "message": {"role": "assistant", "content": ""}, "done": true,
-            "done_reason": if whole { "stop" } else { "length" },
-            "total_duration": 2, "load_duration": 0, "prompt_eval_count": prompt_tokens, "prompt_eval_duration": 1,
-            "eval_count": answer::tokens(&content), "eval_duration": 1,
-        })
+    let mut end = json!({
+        "model": request.model, "created_at": now(), "message": {"role": "assistant", "content": ""}, "done": true,
+        "done_reason": if whole { "stop" } else { "length" },
+        "total_duration": 2, "load_duration": 0, "prompt_eval_duration": 1, "eval_duration": 1,
+        // What is longer than the context was cut, in silence.
+        "prompt_eval_count": prompt_tokens.min(request.options.num_ctx),
+        "eval_count": answer::tokens(&content),
     });
     if request.stream {
-        return stream::ndjson(&request.model, &content, end);
+        let end = match next {
+            Next::SilentEnd => End::Silent,
+            Next::StallMidway => End::Never,
+            _ => End::Done(end),
+        };
+        return stream::ndjson(&request.model, &content, &end);
     }
-    let mut whole = end.unwrap_or_else(|| json!({}));
-    whole["message"] = json!({"role": "assistant", "content": content});
-    ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], whole.to_string()).into_response()
+    end["message"] = json!({"role": "assistant", "content": content});
+    ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], end.to_string()).into_response()
+}
+
+/// As Ollama writes times.
+fn now() -> String {
+    chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Nanos, true)
 }
 
 fn not_found(model: &str) -> Response {

@@ -9,22 +9,34 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 
+use super::now;
+
 /// Characters of the answer in one line.
 const DELTA: usize = 40;
 
 /// Bytes in one write: no divisor of a line's length.
 const WRITE: usize = 61;
 
-/// `end`: the last line; without it the stream just ends.
-pub(super) fn ndjson(model: &str, content: &str, end: Option<Value>) -> Response {
+/// How a stream ends after its words.
+pub(super) enum End {
+    /// With this line.
+    Done(Value),
+    /// Without a last line.
+    Silent,
+    /// Not at all, after the first words.
+    Never,
+}
+
+pub(super) fn ndjson(model: &str, content: &str, end: &End) -> Response {
     let chars: Vec<char> = content.chars().collect();
     let mut lines = String::new();
-    for delta in chars.chunks(DELTA) {
+    let deltas = chars.chunks(DELTA).take(if matches!(end, End::Never) { 1 } else { usize::MAX });
+    for delta in deltas {
         let delta: String = delta.iter().collect();
-        let line = json!({"model": model, "message": {"role": "assistant", "content": delta}, "done": false});
+        let line = json!({"model": model, "created_at": now(), "message": {"role": "assistant", "content": delta}, "done": false});
         lines.push_str(&format!("{line}\n"));
     }
-    if let Some(end) = end {
+    if let End::Done(end) = end {
         lines.push_str(&format!("{end}\n"));
     }
     let writes: Vec<Bytes> = lines.as_bytes().chunks(WRITE).map(Bytes::copy_from_slice).collect();
@@ -32,5 +44,9 @@ pub(super) fn ndjson(model: &str, content: &str, end: Option<Value>) -> Response
         tokio::task::yield_now().await;
         Ok::<_, std::io::Error>(write)
     });
+    let body = match end {
+        End::Never => body.chain(stream::pending()).boxed(),
+        End::Done(_) | End::Silent => body.boxed(),
+    };
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(body)).into_response()
 }

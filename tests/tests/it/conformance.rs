@@ -2,7 +2,9 @@
 
 use e2e::{
     argilla_standin::{ANNOTATOR_KEY, App, OWNER_KEY, serve},
-    conformance::{Column, argilla, compare, run, store},
+    conformance::{Column, argilla, compare, ollama, run, store},
+    harness::OllamaDouble,
+    ollama_double::MODEL,
 };
 
 fn check(service: &str, column: Column) {
@@ -24,4 +26,13 @@ async fn a_folder_conforms_as_an_object_store() {
     let folder = tempfile::tempdir().unwrap();
     let target = store::Target::folder(folder.path()).unwrap();
     check("Object store", run("folder", &target, &store::cases()).await);
+}
+
+#[tokio::test]
+async fn the_ollama_double_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    let double = OllamaDouble::start(folder.path(), &[]).unwrap();
+    let work = folder.path().to_owned();
+    let target = ollama::Target::new(&double.url, MODEL, MODEL, ollama::Launch::Double, work).unwrap();
+    check("Ollama", run("double", &target, &ollama::cases()).await);
 }

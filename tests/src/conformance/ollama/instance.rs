@@ -1,0 +1,98 @@
+//! A server of a case's own, on a port of its own, that may be killed and started again.
+
+use std::{
+    net::TcpListener,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::Target;
+use crate::{
+    conformance::until,
+    harness::{Process, binary},
+};
+
+/// How to start a server like the target.
+pub enum Launch {
+    /// Our own binary.
+    Double,
+    Real {
+        binary: PathBuf,
+        /// `OLLAMA_MODELS`
+        models: PathBuf,
+    },
+}
+
+/// Ends, with what it started, when it is dropped.
+pub struct Instance {
+    process: Process,
+    pub url: String,
+    port: u16,
+}
+
+impl Instance {
+    /// `plan`: flags for the double, which is to do by plan what the real server does by itself.
+    pub async fn start(target: &Target, plan: &[&str]) -> Result<Self> {
+        // Free a moment ago; nothing else here takes ports by number.
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        Self::start_on(target, port, plan).await
+    }
+
+    async fn start_on(target: &Target, port: u16, plan: &[&str]) -> Result<Self> {
+        let address = format!("127.0.0.1:{port}");
+        let mut command = match &target.launch {
+            Launch::Double => {
+                let mut command = Command::new(binary("ollama-double")?);
+                command.args(["--listen", &address, "--model", &target.model]).args(plan);
+                command
+            }
+            Launch::Real { binary, models } => real(binary, models, &address, &target.work),
+        };
+        // The real server starts runners that would outlive it: they are killed with it, as a group.
+        command.process_group(0);
+        let process = Process::spawn("ollama", command, &target.work.join(format!("ollama-{port}.log")))?;
+        let mut instance = Self { process, url: format!("http://{address}"), port };
+        until(async || {
+            ensure!(instance.process.is_running()?, "it ended:\n{}", instance.process.log());
+            let answer = target.http.get(format!("{}/api/version", instance.url)).send().await?;
+            ensure!(answer.status() == 200, "{}", answer.status());
+            Ok(())
+        })
+        .await
+        .context("start an Ollama")?;
+        Ok(instance)
+    }
+
+    /// Killed, whatever it is doing. Gives the port back for a second life.
+    pub fn kill(self) -> u16 {
+        self.port
+    }
+
+    /// Comes back where it was.
+    pub async fn back(target: &Target, port: u16) -> Result<Self> {
+        Self::start_on(target, port, &[]).await
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        let group = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
+        // The process itself is reaped by its own drop.
+        let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+    }
+}
+
+fn real(binary: &Path, models: &Path, address: &str, home: &Path) -> Command {
+    let mut command = Command::new(binary);
+    command.arg("serve").env_clear();
+    if let Some(path) = std::env::var_os("PATH") {
+        command.env("PATH", path);
+    }
+    command.env("OLLAMA_HOST", address).env("OLLAMA_MODELS", models).env("HOME", home);
+    command.env("OLLAMA_NUM_PARALLEL", "1").env("OLLAMA_NOPRUNE", "1");
+    command
+}
