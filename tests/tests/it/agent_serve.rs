@@ -304,8 +304,13 @@ async fn sigterm_drains_and_the_next_start_goes_on() {
         jobs.submit(batch).await.unwrap();
     }
     stage.paused(&mut agent, "part of part 1").unwrap();
-    agent.process.terminate().unwrap();
-    let closed = jobs.ended("b").await.unwrap_err().to_string();
+    // Told to end once somebody watches: a later watch might find nobody to ask.
+    let told = std::sync::Once::new();
+    let watch = jobs.until("b", |_| {
+        told.call_once(|| agent.process.terminate().unwrap());
+        false
+    });
+    let closed = watch.await.unwrap_err().to_string();
     assert!(closed.contains("shutting down"), "{closed}");
     assert!(agent.process.wait().unwrap().success(), "{}", stage.log());
 
