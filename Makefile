@@ -7,10 +7,10 @@ MODEL ?=
 # Without the fetched library DuckDB is built from its sources. Looked at when a recipe starts, after `library`.
 FEATURES = $(shell [ -e .deps/duckdb/libduckdb.so ] || echo --features control/bundled-duckdb)
 
-.PHONY: help deps library build check fmt lint deny test live demo clean
+.PHONY: help deps library build check fmt lint deny test services services-down live demo clean
 
 help: ## What can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 deps: ## Get DuckDB's library for this machine (a few seconds)
 	@deploy/deps/duckdb.sh
@@ -34,6 +34,12 @@ deny:
 
 test: build ## All tests
 	@$(CARGO) test --workspace $(FEATURES)
+
+services: ## Install and start the real services for live tests; .services/env says where they are
+	@tests/live/services/up.sh
+
+services-down: ## End what `make services` started
+	@tests/live/services/down.sh
 
 live: library ## The suites against the real services of `make services`, beside the doubles
 	@[ -f .services/env ] || { echo "make: there is no .services/env: run \`make services\` first" >&2; exit 1; }

@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# make services: installs what is missing, starts every service on loopback with a free port and fresh data, waits
+# until each answers, and writes .services/env. What an earlier run left running is ended first.
+#
+# Exit code 0: all answer. 1: a service failed; stderr names it and shows the end of its log; nothing is left running.
+# 3: a tool is missing; stderr names each with its package. Logs: .services/log.
+set -euo pipefail
+shopt -s nullglob
+umask 077
+
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+source "$here/process.sh"
+services=(ollama minio opensearch argilla postgres redis duckdb)
+for name in "${services[@]}"; do
+    # shellcheck source=/dev/null
+    source "$here/$name.sh"
+done
+began=$(now)
+began_at=$EPOCHSECONDS
+UP_PID=$BASHPID
+
+# True if the env file is from a run that ended after this one began, and all that it started is alive.
+fresh() {
+    [ -e "$run/env" ] && [ "$(stat -c %Y "$run/env")" -ge "$began_at" ] || return 1
+    for file in "$run"/pids/*; do
+        SERVICE=${file##*/}
+        running || return 1
+    done
+    SERVICE=all
+}
+
+missing_tools() {
+    tool curl curl
+    tool python3 python3
+    tool setsid util-linux
+    tool setpriv util-linux
+    [ ${#missing[@]} = 0 ] || return 0
+    for name in "${services[@]}"; do "${name}_wants"; done
+}
+
+# One service, in a process group of its own, so that it can be ended with its builds and downloads.
+job() {
+    set +m
+    SERVICE=$1
+    trap 'report $?' EXIT
+    "$1_install"
+    "$1_start"
+}
+
+# Ends the jobs that still work, and all services.
+give_up() {
+    trap '' INT TERM
+    touch "$run/ending"
+    for pid in "${jobs[@]}"; do kill -TERM -- "-$pid" 2>/dev/null || true; done
+    wait
+    SERVICE=all
+    QUIET=1 end_all
+    rm -f "$run/env"
+}
+
+mkdir -p "$run" "$cache/.scratch"
+exec 9>"$run/lock"
+if ! flock -n 9; then
+    say "another run is at work in this clone; waiting for it"
+    flock 9
+    if fresh; then
+        say "up, by that run: $run/env"
+        exit
+    fi
+fi
+
+missing_tools
+if [ ${#missing[@]} != 0 ]; then
+    printf 'services: missing: %s\n' "${missing[@]}" | sort -u >&2
+    exit 3
+fi
+
+end_all
+find "$run" -mindepth 1 -maxdepth 1 ! -name lock -exec rm -rf {} +
+mkdir "$run/log" "$run/pids" "$run/env.d" "$run/ready"
+secret >"$run/id"
+
+jobs=()
+trap 'say "interrupted; ending everything"; give_up; exit 130' INT TERM
+set -m
+for name in "${services[@]}"; do
+    job "$name" &
+    jobs+=($!)
+done
+set +m
+for name in "${services[@]}"; do
+    if ! wait -n; then
+        give_up
+        say "not up: a service failed (see above); nothing is left running  $(since "$began")" >&2
+        exit 1
+    fi
+done
+trap - INT TERM
+
+{
+    echo "# Written by make services; source it. Ended by make services-down."
+    cat "$run"/env.d/*
+} >"$run/env.new"
+mv "$run/env.new" "$run/env"
+say "up: $run/env  $(since "$began")"
