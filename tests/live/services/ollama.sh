@@ -49,7 +49,8 @@ ollama_launch() {
 
 ollama_answers() { http /api/version; }
 
-# ollama_import NAME FILE
+# ollama_import NAME FILE: with one thread. Two that wait for each other at every step of a model this small spin while
+# a busy machine runs something else: one answers at once there, two took half a minute for 24 tokens.
 ollama_import() {
     local mark digest
     STEP="importing the model $1"
@@ -57,7 +58,8 @@ ollama_import() {
     digest="sha256:$(sha256sum "$2" | cut -d' ' -f1)"
     {
         http "/api/blobs/$digest" -X POST -T "$2"
-        http /api/create -d "{\"model\": \"$1\", \"files\": {\"model.gguf\": \"$digest\"}, \"stream\": false}"
+        http /api/create -d "{\"model\": \"$1\", \"files\": {\"model.gguf\": \"$digest\"},
+            \"parameters\": {\"num_thread\": 1}, \"stream\": false}"
         # One token: the runner starts and the model loads.
         http /api/generate -d "{\"model\": \"$1\", \"prompt\": \"a\", \"stream\": false, \"keep_alive\": 0,
             \"options\": {\"num_predict\": 1, \"num_ctx\": 512}}"
