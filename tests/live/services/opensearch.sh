@@ -8,16 +8,20 @@ opensearch_wants() {
 }
 
 opensearch_make() {
-    # Called through `three`.
+    # Called through `three`. A file that is not the pinned one is not asked for again from Maven's local folder.
     opensearch_get() {
+        rm -rf lib knn
         nice mvn --batch-mode --quiet --file "$here/opensearch.pom.xml" -Dmaven.repo.local="$scratch/repo" \
-            org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies -DoutputDirectory="$PWD/lib"
+            org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies -DoutputDirectory="$PWD/lib" &&
+            python3 -m zipfile -e lib/opensearch-knn-2.19.1.0.zip knn &&
+            mv -n knn/*.jar lib/ &&
+            rm -r knn lib/*.zip &&
+            (cd lib && sha256sum --check --quiet --strict "$pins/opensearch.sha256") || {
+            rm -rf "$scratch/repo"
+            return 1
+        }
     }
     three opensearch_get
-    python3 -m zipfile -e lib/opensearch-knn-2.19.1.0.zip knn
-    mv -n knn/*.jar lib/
-    rm -r knn lib/*.zip
-    (cd lib && sha256sum --check --quiet --strict "$pins/opensearch.sha256")
     [ "$(find lib -type f | wc -l)" = "$(wc -l <"$pins/opensearch.sha256")" ] || {
         echo 'Maven brought files that pins/opensearch.sha256 does not name'
         return 1

@@ -99,8 +99,9 @@ listeners() {
 owns() {
     local uid inode
     while read -r uid inode; do
-        if [ -r "/proc/$1/fd" ] && ls "/proc/$1/fd" >/dev/null 2>&1; then
-            find "/proc/$1/fd" -lname "socket:\[$inode\]" 2>/dev/null | grep -q . && return 0
+        if ls "/proc/$1/fd" >/dev/null 2>&1; then
+            # Its exit code means nothing: descriptors may close while it looks.
+            [ -z "$(find "/proc/$1/fd" -lname "socket:\[$inode\]" -print -quit 2>/dev/null || true)" ] || return 0
         elif [ "$(stat -c %u "/proc/$1" 2>/dev/null)" = "$uid" ]; then
             return 0
         fi
@@ -136,7 +137,8 @@ serve() {
                     say "ready on 127.0.0.1:$PORT  $(since "$mark")"
                     return
                 fi
-            elif [ -n "$(listeners "$PORT")" ]; then
+            elif [ -n "$(listeners "$PORT")" ] && ! owns "$PID" "$PORT"; then
+                # Asked again: our process may have begun to listen between the first two looks.
                 break
             fi
             running || break
