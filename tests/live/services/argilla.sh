@@ -7,8 +7,8 @@ argilla_place() {
 }
 
 argilla_wants() {
-    python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=("python3 with venv (install python3-venv)")
     if command -v python3 >/dev/null; then
+        python3 -c 'import venv, ensurepip' 2>/dev/null || lacks "python3's venv" python3-venv
         # An environment whose Python is gone is no environment.
         argilla_home="$cache/$(argilla_place)"
         if [ -e "$argilla_home/.complete" ] && ! "$argilla_home/bin/python" -c '' 2>/dev/null; then

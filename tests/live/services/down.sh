@@ -7,7 +7,7 @@ shopt -s nullglob
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$here/process.sh"
 
-if [ ! -e "$run/id" ]; then
+if [ ! -d "$run/pids" ]; then
     say "nothing was started in this clone"
     exit
 fi

@@ -59,9 +59,16 @@ secret() { od -An -N16 -tx1 /dev/urandom | tr -d ' \n'; }
 # ---- what must be on the machine ------------------------------------------------------------------------------
 
 missing=()
+packages=()
 
-# tool COMMAND PACKAGE: notes a command that is not there, with the Debian package that has it.
-tool() { command -v "$1" >/dev/null || missing+=("$1 (install $2)"); }
+# lacks WHAT PACKAGE [HINT]: notes what is not there, with the Debian package that has it.
+lacks() {
+    missing+=("$1 (install $2${3:+, $3})")
+    packages+=("$2")
+}
+
+# tool COMMAND PACKAGE
+tool() { command -v "$1" >/dev/null || lacks "$@"; }
 
 # debian PACKAGE...: installs Debian packages as root or by a sudo that does not ask; otherwise says what to install.
 debian() {
@@ -168,14 +175,15 @@ go_install() {
 
 # go_wants: Go 1.24.1 or newer, as both modules ask for; no toolchain is fetched.
 go_wants() {
-    local version
+    local version='' hint='1.24.1 or newer: Debian 12 has it in its backports'
     tool gcc build-essential
+    tool g++ build-essential
     if ! command -v go >/dev/null; then
-        missing+=("go (install golang-go, 1.24.1 or newer: Debian 12 has it in its backports)")
+        lacks go golang-go "$hint"
         return
     fi
-    version=$(GOTOOLCHAIN=local go env GOVERSION)
+    version=$(GOTOOLCHAIN=local go env GOVERSION) || true
     version=${version#go}
     [ "$(printf '%s\n' 1.24.1 "$version" | sort -V | head -n 1)" = 1.24.1 ] ||
-        missing+=("go 1.24.1 or newer (this one is $version; install golang-go from Debian's backports)")
+        lacks "go $version is too old" golang-go "$hint"
 }

@@ -2,15 +2,19 @@
 # make services: installs what is missing, starts every service on loopback with a free port and fresh data, waits
 # until each answers, and writes .services/env. What an earlier run left running is ended first.
 #
+#   up.sh [SERVICE...]      only these, for tests and trials; argilla wants postgres, redis and opensearch beside it
+#
 # Exit code 0: all answer. 1: a service failed; stderr names it and shows the end of its log; nothing is left running.
-# 3: a tool is missing; stderr names each with its package. Logs: .services/log.
+# 3: a tool is missing; stderr names each with its package. With SERVICES_INSTALL_TOOLS=1 (as .ci/run sets) the
+# packages are installed first, where apt-get may be used. Logs: .services/log.
 set -euo pipefail
 shopt -s nullglob
 umask 077
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$here/process.sh"
-services=(ollama minio opensearch argilla postgres redis duckdb)
+services=("$@")
+[ $# != 0 ] || services=(ollama minio opensearch argilla postgres redis duckdb)
 for name in "${services[@]}"; do
     # shellcheck source=/dev/null
     source "$here/$name.sh"
@@ -30,11 +34,12 @@ fresh() {
 }
 
 missing_tools() {
+    missing=()
+    packages=()
     tool curl curl
     tool python3 python3
     tool setsid util-linux
     tool setpriv util-linux
-    [ ${#missing[@]} = 0 ] || return 0
     for name in "${services[@]}"; do "${name}_wants"; done
 }
 
@@ -49,7 +54,7 @@ job() {
 
 # Ends the jobs that still work, and all services.
 give_up() {
-    trap '' INT TERM
+    trap '' HUP INT TERM
     touch "$run/ending"
     for pid in "${jobs[@]}"; do kill -TERM -- "-$pid" 2>/dev/null || true; done
     wait
@@ -70,6 +75,18 @@ if ! flock -n 9; then
 fi
 
 missing_tools
+if [ ${#missing[@]} != 0 ] && [ -n "${SERVICES_INSTALL_TOOLS:-}" ]; then
+    mkdir -p "$run/log"
+    LOG="$run/log/tools.log"
+    (
+        trap 'report $?' EXIT
+        STEP='installing tools'
+        mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
+        debian "${packages[@]}"
+    ) || exit 3
+    hash -r
+    missing_tools
+fi
 if [ ${#missing[@]} != 0 ]; then
     printf 'services: missing: %s\n' "${missing[@]}" | sort -u >&2
     exit 3
@@ -81,7 +98,7 @@ mkdir "$run/log" "$run/pids" "$run/env.d" "$run/ready"
 secret >"$run/id"
 
 jobs=()
-trap 'say "interrupted; ending everything"; give_up; exit 130' INT TERM
+trap 'say "interrupted; ending everything"; give_up; exit 130' HUP INT TERM
 set -m
 for name in "${services[@]}"; do
     job "$name" &
@@ -95,7 +112,7 @@ for name in "${services[@]}"; do
         exit 1
     fi
 done
-trap - INT TERM
+trap - HUP INT TERM
 
 {
     echo "# Written by make services; source it. Ended by make services-down."

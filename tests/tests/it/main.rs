@@ -20,4 +20,5 @@ mod doctor;
 mod lake;
 mod pilot;
 mod preview;
+mod services;
 mod simulated_sme;
