@@ -2,21 +2,23 @@
 
 use std::marker::PhantomData;
 
+use arrow::array::RecordBatch;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use parquet::{
     arrow::{
-        ArrowWriter,
+        ArrowWriter, ProjectionMask,
         async_reader::{ParquetObjectReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder},
     },
     basic::{Compression, ZstdLevel},
     errors::ParquetError,
     file::properties::WriterProperties,
 };
+use serde::de::DeserializeOwned;
 
 use crate::{
     keys::Key,
-    rows::{Row, RowError, from_batch, to_batch},
+    rows::{Row, RowError, convert, from_batch, to_batch},
     schema::Table,
     store::{Object, Store, StoreError},
 };
@@ -39,6 +41,7 @@ pub enum ParquetIoError {
 /// A table's file, opened: its footer is read and its columns are checked.
 pub struct TableFile {
     stream: ParquetRecordBatchStreamBuilder<ParquetObjectReader>,
+    table: Table,
     uri: String,
 }
 
@@ -56,7 +59,7 @@ impl TableFile {
             Err(source) => return Err(ParquetIoError::Broken { uri, source }),
         };
         match table.validate(stream.schema()) {
-            Ok(()) => Ok(Self { stream, uri }),
+            Ok(()) => Ok(Self { stream, table, uri }),
             Err(source) => Err(ParquetIoError::Rows { uri, source: source.into() }),
         }
     }
@@ -71,6 +74,26 @@ impl TableFile {
         self,
         batch_rows: usize,
     ) -> Result<impl Stream<Item = Result<Vec<R>, ParquetIoError>> + Unpin + Send, ParquetIoError> {
+        self.batches(batch_rows, from_batch)
+    }
+
+    /// Of every row these columns alone: the others are not fetched.
+    pub fn read_columns<T: DeserializeOwned>(
+        mut self,
+        columns: &[&str],
+        batch_rows: usize,
+    ) -> Result<impl Stream<Item = Result<Vec<T>, ParquetIoError>> + Unpin + Send, ParquetIoError> {
+        let mask = ProjectionMask::columns(self.stream.parquet_schema(), columns.iter().copied());
+        self.stream = self.stream.with_projection(mask);
+        let table = self.table;
+        self.batches(batch_rows, move |batch| convert(table, batch))
+    }
+
+    fn batches<T>(
+        self,
+        batch_rows: usize,
+        rows: impl Fn(&RecordBatch) -> Result<Vec<T>, RowError> + Unpin + Send,
+    ) -> Result<impl Stream<Item = Result<Vec<T>, ParquetIoError>> + Unpin + Send, ParquetIoError> {
         let uri = self.uri;
         let stream: ParquetRecordBatchStream<_> = match self.stream.with_batch_size(batch_rows).build() {
             Ok(stream) => stream,
@@ -78,7 +101,7 @@ impl TableFile {
         };
         Ok(stream.map(move |batch| {
             let batch = batch.map_err(|source| ParquetIoError::Broken { uri: uri.clone(), source })?;
-            from_batch(&batch).map_err(|source| ParquetIoError::Rows { uri: uri.clone(), source })
+            rows(&batch).map_err(|source| ParquetIoError::Rows { uri: uri.clone(), source })
         }))
     }
 }

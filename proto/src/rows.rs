@@ -32,10 +32,15 @@ pub fn to_batch<R: Row>(rows: &[R]) -> Result<RecordBatch, RowError> {
 /// The rows of a record batch whose columns may stand in any order, in any width, beside others.
 pub fn from_batch<R: Row>(batch: &RecordBatch) -> Result<Vec<R>, RowError> {
     R::TABLE.validate(batch.schema_ref())?;
-    let arrow = |source| RowError::Arrow { table: R::TABLE, source };
+    convert(R::TABLE, batch)
+}
+
+/// The rows of a record batch that holds the columns of `T`, a part of the table's.
+pub(crate) fn convert<T: DeserializeOwned>(table: Table, batch: &RecordBatch) -> Result<Vec<T>, RowError> {
+    let arrow = |source| RowError::Arrow { table, source };
     let mut fields = Vec::new();
     let mut columns = Vec::new();
-    for field in R::TABLE.schema().fields() {
+    for field in table.schema().fields() {
         if let Some(column) = batch.column_by_name(field.name()) {
             columns.push(arrow::compute::cast(column, field.data_type()).map_err(arrow)?);
             fields.push(field.clone());
@@ -44,7 +49,7 @@ pub fn from_batch<R: Row>(batch: &RecordBatch) -> Result<Vec<R>, RowError> {
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     let schema = std::sync::Arc::new(arrow::datatypes::Schema::new(fields));
     let known = RecordBatch::try_new_with_options(schema, columns, &options).map_err(arrow)?;
-    serde_arrow::from_record_batch(&known).map_err(|source| RowError::Convert { table: R::TABLE, source })
+    serde_arrow::from_record_batch(&known).map_err(|source| RowError::Convert { table, source })
 }
 
 /// A page of a batch. A foreign producer's file may hold nulls, and lacks the last three columns.
@@ -67,6 +72,21 @@ pub struct BatchPage {
 
 impl Row for BatchPage {
     const TABLE: Table = Table::BatchPages;
+}
+
+/// What makes a row of a batch's pages this page: `BatchPage` without the text.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct PageIdentity {
+    pub doc_id: Option<String>,
+    pub page_num: Option<i32>,
+    /// As the producer wrote it; not checked against the text.
+    pub text_sha256: Option<String>,
+    #[serde(default)]
+    pub run_id: Option<i64>,
+}
+
+impl PageIdentity {
+    pub const COLUMNS: [&'static str; 4] = ["doc_id", "page_num", "text_sha256", "run_id"];
 }
 
 /// A suggested span. `start` and `end` count code points of the page text, end exclusive.

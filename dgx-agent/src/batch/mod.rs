@@ -15,6 +15,7 @@ mod files;
 mod part;
 mod plan;
 mod progress;
+mod repeats;
 
 use std::sync::Arc;
 

@@ -68,6 +68,7 @@ pub(super) async fn annotate(run: &Run<'_>, part: &PartPlan) -> Result<Annotated
         let mut pages = admitted
             .map_ok(|rows| stream::iter(rows).map(Ok))
             .try_flatten()
+            .try_filter_map(|row| future::ready(Ok(run.plan.repeats.at_home(part.number, row))))
             .try_filter_map(|row| future::ready(Ok(seen.first(row))))
             .and_then(|row| budget.reserve(row))
             .map(|reserved| async {

@@ -18,7 +18,7 @@ use proto::{
 };
 use serde_json::json;
 
-use super::{BatchError, Pipeline, files};
+use super::{BatchError, Pipeline, files, repeats::Repeats};
 use crate::engine::{Annotator, Engine};
 
 /// A batch above this many pages needs a signed pilot, or a stated reason for none.
@@ -39,6 +39,7 @@ pub struct Plan {
     /// Rows of all parts, as far as they could be told.
     pub pages: u64,
     pub labelset: Arc<Labelset>,
+    pub(super) repeats: Arc<Repeats>,
     pub(super) annotator: Annotator,
 }
 
@@ -99,6 +100,11 @@ pub(super) async fn plan(
             keys.parts(PartKind::Pages),
         )));
     }
+    let repeats = match &spec {
+        // `batch create` keeps the rows of a key in one part.
+        Some(_) => Repeats::default(),
+        None => Repeats::find(&pipeline.store, &parts).await?,
+    };
     let asked = spec.as_ref().and_then(|spec| spec.engine.as_deref());
     let asked =
         asked.map(|name| name.parse::<Engine>().map_err(|problem| bad_spec(pipeline, &keys, &problem)));
@@ -116,6 +122,7 @@ pub(super) async fn plan(
         pages: parts.iter().map(|part| part.rows).sum(),
         parts: parts.into(),
         labelset,
+        repeats: Arc::new(repeats),
         annotator,
     })
 }

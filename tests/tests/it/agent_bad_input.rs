@@ -252,6 +252,31 @@ async fn odd_ids_travel_as_they_are() {
 }
 
 #[tokio::test]
+async fn keys_that_stand_in_several_files() {
+    let (root, batch) = batch(&[page("copy", 1, TEXT), page("other", 1, TEXT), page("z", 1, TEXT)]).await;
+    let second =
+        [page("a", 1, TEXT), page("copy", 1, TEXT), page("other", 1, "IMO 9074729"), page("y", 1, TEXT)];
+    batch.write_file(1, encode(&second).unwrap()).await.unwrap();
+    agent_run_json(root.path(), "bad", &[]).unwrap();
+    assert!(batch.is_complete().await.unwrap());
+    let rows = batch.ledger().await.unwrap();
+    let told: Vec<_> =
+        rows.iter().map(|row| (row.doc_id.as_str(), row.outcome.as_str(), row.reason.as_deref())).collect();
+    assert_eq!(
+        told,
+        [
+            ("copy", "suggested", None),
+            ("other", "skipped", Some("duplicate_key")),
+            ("z", "suggested", None),
+            ("a", "suggested", None),
+            ("y", "suggested", None),
+        ]
+    );
+    let spans = batch.suggestions().await.unwrap();
+    assert_eq!(spans.iter().filter(|span| span.doc_id == "copy").count(), 1, "one home, one span");
+}
+
+#[tokio::test]
 async fn a_batch_id_that_is_none_and_a_batch_that_is_not_there() {
     let (root, _batch) = batch(&[page("d", 1, TEXT)]).await;
     let done = agent_run(root.path(), "../bad", &[]).unwrap();
