@@ -35,7 +35,10 @@ keep() {
 }
 
 from_npm() {
-    command -v npm >/dev/null || return 1
+    command -v npm >/dev/null || {
+        say "npm is not on this machine (install npm)"
+        return 1
+    }
     say "fetching libduckdb $version from npm (24 MB)"
     package="@duckdb/node-bindings-linux-$cpu@$npm_version"
     (cd "$work" && npm pack --silent "$package" >/dev/null 2>&1 && tar xzf ./*.tgz package/libduckdb.so) || return 1
@@ -43,7 +46,10 @@ from_npm() {
 }
 
 from_release() {
-    command -v curl >/dev/null || return 1
+    command -v curl >/dev/null || {
+        say "curl is not on this machine (install curl)"
+        return 1
+    }
     say "fetching libduckdb $version from its release page"
     url="https://github.com/duckdb/duckdb/releases/download/v$version/libduckdb-linux-$zip.zip"
     curl -fsSL --retry 2 --connect-timeout 20 --max-time 600 -o "$work/libduckdb.zip" "$url" || return 1

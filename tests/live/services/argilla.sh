@@ -7,7 +7,7 @@ argilla_place() {
 }
 
 argilla_wants() {
-    if command -v python3 >/dev/null; then
+    if python3 -c '' 2>/dev/null; then
         python3 -c 'import venv, ensurepip' 2>/dev/null || lacks "python3's venv" python3-venv
         # An environment whose Python is gone is no environment.
         argilla_home="$cache/$(argilla_place)"

@@ -11,7 +11,7 @@ opensearch_make() {
     # Called through `three`. A file that is not the pinned one is not asked for again from Maven's local folder.
     opensearch_get() {
         rm -rf lib knn
-        nice mvn --batch-mode --quiet --file "$here/opensearch.pom.xml" -Dmaven.repo.local="$scratch/repo" \
+        nice mvn --batch-mode --quiet --color never --file "$here/opensearch.pom.xml" -Dmaven.repo.local="$scratch/repo" \
             org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies -DoutputDirectory="$PWD/lib" &&
             python3 -m zipfile -e lib/opensearch-knn-2.19.1.0.zip knn &&
             mv -n knn/*.jar lib/ &&

@@ -5,8 +5,8 @@
 #   up.sh [SERVICE...]      only these, for tests and trials; argilla wants postgres, redis and opensearch beside it
 #
 # Exit code 0: all answer. 1: a service failed; stderr names it and shows the end of its log; nothing is left running.
-# 3: a tool is missing; stderr names each with its package. With SERVICES_INSTALL_TOOLS=1 (as .ci/run sets) the
-# packages are installed first, where apt-get may be used. Logs: .services/log.
+# 2: no such service. 3: a tool is missing; stderr names each with its package. With SERVICES_INSTALL_TOOLS=1 (as
+# .ci/run sets) the packages are installed first, where apt-get may be used. Logs: .services/log.
 set -euo pipefail
 shopt -s nullglob
 umask 077
@@ -16,6 +16,10 @@ source "$here/process.sh"
 services=("$@")
 [ $# != 0 ] || services=(ollama minio opensearch argilla postgres redis duckdb)
 for name in "${services[@]}"; do
+    [ -e "$here/$name.sh" ] || {
+        say "there is no service $name" >&2
+        exit 2
+    }
     # shellcheck source=/dev/null
     source "$here/$name.sh"
 done
@@ -38,6 +42,7 @@ missing_tools() {
     packages=()
     tool curl curl
     tool python3 python3
+    if command -v python3 >/dev/null && ! python3 -c ''; then lacks "a python3 that works" python3; fi
     tool setsid util-linux
     tool setpriv util-linux
     for name in "${services[@]}"; do "${name}_wants"; done
@@ -63,6 +68,13 @@ give_up() {
     rm -f "$run/env"
 }
 
+# quit CODE: an end that was spoken of. Any other failure of this script speaks here.
+quit() {
+    trap - EXIT
+    exit "$1"
+}
+trap 'code=$?; [ $code = 0 ] || say "FAILED while $STEP (exit code $code)" >&2' EXIT
+
 mkdir -p "$run" "$cache/.scratch"
 exec 9>"$run/lock"
 if ! flock -n 9; then
@@ -74,6 +86,7 @@ if ! flock -n 9; then
     fi
 fi
 
+STEP='looking for tools'
 missing_tools
 if [ ${#missing[@]} != 0 ] && [ -n "${SERVICES_INSTALL_TOOLS:-}" ]; then
     mkdir -p "$run/log"
@@ -83,22 +96,24 @@ if [ ${#missing[@]} != 0 ] && [ -n "${SERVICES_INSTALL_TOOLS:-}" ]; then
         STEP='installing tools'
         mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
         debian "${packages[@]}"
-    ) || exit 3
+    ) || quit 3
     hash -r
     missing_tools
 fi
 if [ ${#missing[@]} != 0 ]; then
     printf 'services: missing: %s\n' "${missing[@]}" | sort -u >&2
-    exit 3
+    quit 3
 fi
 
+STEP='ending an earlier run'
 end_all
 find "$run" -mindepth 1 -maxdepth 1 ! -name lock -exec rm -rf {} +
 mkdir "$run/log" "$run/pids" "$run/env.d" "$run/ready"
 secret >"$run/id"
 
+STEP=starting
 jobs=()
-trap 'say "interrupted; ending everything"; give_up; exit 130' HUP INT TERM
+trap 'say "interrupted; ending everything"; give_up; quit 130' HUP INT TERM
 set -m
 for name in "${services[@]}"; do
     job "$name" &
@@ -109,7 +124,7 @@ for name in "${services[@]}"; do
     if ! wait -n; then
         give_up
         say "not up: a service failed (see above); nothing is left running  $(since "$began")" >&2
-        exit 1
+        quit 1
     fi
 done
 trap - HUP INT TERM
