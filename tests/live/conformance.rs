@@ -7,7 +7,7 @@ use e2e::{
         ollama::{Launch, Target},
         run, store,
     },
-    harness::OllamaDouble,
+    harness::{OllamaDouble, OllamaSim},
     ollama_double::MODEL,
 };
 
@@ -45,13 +45,16 @@ async fn object_store() {
 #[tokio::test]
 async fn ollama() {
     let folder = tempfile::tempdir().unwrap();
-    let process = OllamaDouble::start(folder.path(), &[]).unwrap();
+    let stand_in = OllamaDouble::start(folder.path(), &[]).unwrap();
     let work = folder.path().to_owned();
-    let double = Target::new(&process.url, MODEL, MODEL, Launch::Double, work.clone()).unwrap();
+    let double = Target::new(&stand_in.url, MODEL, MODEL, Launch::DOUBLE, work.clone()).unwrap();
+    let process = OllamaSim::start(folder.path(), &["--slots", "2", "--service-ms", "5"]).unwrap();
+    let simulator = Target::new(&process.url, MODEL, MODEL, Launch::SIMULATOR, work.clone()).unwrap();
     let launch =
         Launch::Real { binary: env("LIVE_OLLAMA_BIN").into(), models: env("LIVE_OLLAMA_MODELS").into() };
     let (tiny, slow) = (env("LIVE_OLLAMA_TINY_MODEL"), env("LIVE_OLLAMA_MODEL"));
     let real = Target::new(&env("OLLAMA_HOST"), &tiny, &slow, launch, work).unwrap();
     let cases = e2e::conformance::ollama::cases();
-    check("Ollama", &[run("double", &double, &cases).await, run("real", &real, &cases).await]);
+    let simulated = run("simulator", &simulator, &cases).await;
+    check("Ollama", &[run("double", &double, &cases).await, simulated, run("real", &real, &cases).await]);
 }

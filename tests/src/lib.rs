@@ -1,7 +1,7 @@
 //! End to end: the doubles of the services we do not own, a harness that runs the real binaries, and the demo.
 //!
 //! ```text
-//!  corpus, batch_dir, batch_files, agent_jobs, argilla_standin, ollama_double, played, sme ──► harness,
+//!  corpus, batch_dir, batch_files, agent_jobs, argilla_standin, ollama_double, ollama_sim, played, sme ──► harness,
 //!  conformance ──► tests/it, live, bin/demo
 //! ```
 
@@ -14,5 +14,6 @@ pub mod corpus;
 pub mod demo;
 pub mod harness;
 pub mod ollama_double;
+pub mod ollama_sim;
 pub mod played;
 pub mod sme;

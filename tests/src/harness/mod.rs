@@ -9,5 +9,5 @@ mod shell;
 pub use agent_run::{agent_command, agent_run, agent_run_json, agent_with_input};
 pub use control::{Control, Finished};
 pub use process::{Process, binary};
-pub use services::{Agent, ArgillaStandIn, OllamaDouble};
+pub use services::{Agent, ArgillaStandIn, OllamaDouble, OllamaSim};
 pub use shell::{OpenShell, Shell};

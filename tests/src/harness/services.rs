@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use anyhow::Result;
 
 use super::process::Process;
+use crate::ollama_sim::{Moment, Stats};
 
 /// `dgx-agent serve` over a root.
 #[derive(Debug)]
@@ -63,6 +64,39 @@ impl OllamaDouble {
         let url = format!("http://{}", process.address(&port_file)?);
         Ok(Self { process, url })
     }
+}
+
+/// The Ollama simulator.
+#[derive(Debug)]
+pub struct OllamaSim {
+    pub process: Process,
+    pub url: String,
+}
+
+impl OllamaSim {
+    pub fn start(work: &Path, args: &[&str]) -> Result<Self> {
+        let (mut process, port_file) = spawn("ollama-sim", work, |command| {
+            command.args(["--listen", "127.0.0.1:0"]).args(args);
+        })?;
+        let url = format!("http://{}", process.address(&port_file)?);
+        Ok(Self { process, url })
+    }
+
+    /// What it saw; `more`: `?samples&pages`.
+    pub async fn stats(&self, more: &str) -> Result<Stats> {
+        let answer = client()?.get(format!("{}/sim/stats{more}", self.url)).send().await?;
+        Ok(answer.error_for_status()?.json().await?)
+    }
+
+    /// Notes how things stand, under a name.
+    pub async fn mark(&self, name: &str) -> Result<Moment> {
+        let answer = client()?.post(format!("{}/sim/mark/{name}", self.url)).send().await?;
+        Ok(answer.error_for_status()?.json().await?)
+    }
+}
+
+fn client() -> Result<reqwest::Client> {
+    Ok(reqwest::Client::builder().no_proxy().build()?)
 }
 
 fn spawn(

@@ -7,7 +7,7 @@ use serde_json::json;
 /// Words before a mention, in characters.
 const CONTEXT: usize = 24;
 
-pub(super) struct Answerer {
+pub(crate) struct Answerer {
     rules: Rules,
 }
 
@@ -30,19 +30,19 @@ impl Answerer {
 }
 
 /// The page within the user's message: between the fences of its second and its last line.
-pub(super) fn page(message: &str) -> &str {
+pub(crate) fn page(message: &str) -> &str {
     let fenced = message.strip_prefix("Page:\n").unwrap_or(message);
     let Some((fence, rest)) = fenced.split_once('\n') else { return fenced };
     rest.strip_suffix(fence).and_then(|page| page.strip_suffix('\n')).unwrap_or(rest)
 }
 
 /// About as many as a model would count.
-pub(super) fn tokens(text: &str) -> usize {
+pub(crate) fn tokens(text: &str) -> usize {
     text.len().div_ceil(4)
 }
 
 /// The first half of an answer, or as much of it as `num_predict` tokens are.
-pub(super) fn cut(content: &str, num_predict: usize) -> String {
+pub(crate) fn cut(content: &str, num_predict: usize) -> String {
     let end = (content.len() / 2).min(num_predict.saturating_mul(4));
     content[..content.floor_char_boundary(end)].to_owned()
 }

@@ -8,10 +8,11 @@
 //! request ─► faults (planned by flags) ─► model, format, length (status and error as Ollama's) ─► rules ─► NDJSON
 //! ```
 
-mod answer;
+pub(crate) mod answer;
+pub(crate) mod chat;
 mod faults;
 mod schema;
-mod stream;
+pub(crate) mod stream;
 
 use std::{
     future::Future,
@@ -36,6 +37,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use answer::Answerer;
+pub(crate) use chat::{Durations, Reply};
 pub use faults::{Faults, Next};
 use stream::End;
 
@@ -58,7 +60,7 @@ pub struct App {
     num_ctx: Arc<AtomicUsize>,
     /// With its tag.
     model: String,
-    faults: Arc<Faults>,
+    pub(crate) faults: Arc<Faults>,
     answerer: Arc<Answerer>,
 }
 
@@ -84,61 +86,32 @@ impl App {
 }
 
 #[derive(Debug, Deserialize)]
-struct ChatRequest {
-    model: String,
-    messages: Vec<Message>,
-    #[serde(default = "yes")]
-    stream: bool,
-    #[serde(default = "yes")]
-    truncate: bool,
-    #[serde(default)]
-    format: Option<Value>,
-    #[serde(default)]
-    think: Option<bool>,
-    #[serde(default)]
-    options: Options,
-}
-
-fn yes() -> bool {
-    true
-}
-
-#[derive(Debug, Deserialize)]
-struct Message {
-    content: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(default)]
-struct Options {
-    num_ctx: usize,
-    num_predict: i64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { num_ctx: 4096, num_predict: -1 }
-    }
-}
-
-#[derive(Debug, Deserialize)]
 struct ShowRequest {
     model: String,
 }
 
-pub fn router(app: App) -> Router {
+pub fn router(app: &App) -> Router {
+    let chat = Router::new().route("/api/chat", post(chat)).with_state(app.clone());
+    around(app, router_without_chat(app.clone()).merge(chat))
+}
+
+pub(crate) fn router_without_chat(app: App) -> Router {
     Router::new()
         .route("/", get(root))
         .route("/api/version", get(|| async { Json(json!({"version": "0.17.4-stand-in"})) }))
         .route("/api/tags", get(tags))
         .route("/api/ps", get(ps))
         .route("/api/show", post(show))
-        .route("/api/chat", post(chat))
+        .with_state(app)
+}
+
+/// What stands before every route of a double.
+pub(crate) fn around(app: &App, router: Router) -> Router {
+    router
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(app.clone(), faults::login_page))
         .layer(middleware::from_fn(own_host))
         .layer(middleware::map_response(mark))
-        .with_state(app)
 }
 
 /// Serves until `shutdown` completes.
@@ -147,7 +120,7 @@ pub async fn serve(
     app: App,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(app)).with_graceful_shutdown(shutdown).await
+    axum::serve(listener, router(&app)).with_graceful_shutdown(shutdown).await
 }
 
 async fn root() -> Html<&'static str> {
@@ -211,82 +184,33 @@ async fn show(State(app): State<App>, body: Bytes) -> Response {
 }
 
 async fn chat(State(app): State<App>, body: Bytes) -> Response {
-    let request: ChatRequest = match serde_json::from_slice(&body) {
+    let request = match chat::Request::parse(&body) {
         Ok(request) => request,
-        Err(why) => return error(StatusCode::BAD_REQUEST, &why.to_string()),
+        Err(refusal) => return *refusal,
     };
     let next = app.faults.next();
     if next == Next::Stall {
         std::future::pending::<()>().await;
     }
-    if !app.has(&request.model) {
-        return not_found(&request.model);
-    }
-    if request.think == Some(true) {
-        return error(StatusCode::BAD_REQUEST, &format!("\"{}\" does not support thinking", app.model));
-    }
-    app.num_ctx.store(request.options.num_ctx, Ordering::Relaxed);
-    if request.messages.is_empty() {
-        return Json(
-            json!({"model": request.model, "created_at": now(), "done": true, "done_reason": "load",
-                           "message": {"role": "assistant", "content": ""}}),
-        )
-        .into_response();
-    }
-    let schema = match schema::schema(request.format.as_ref()) {
-        Ok(schema) => schema,
-        Err(why) => return error(StatusCode::INTERNAL_SERVER_ERROR, &why),
+    let reply = match Reply::to(&app, request, next).await {
+        Ok(reply) => reply,
+        Err(refusal) => return *refusal,
     };
-    let prompt_tokens =
-        request.messages.iter().map(|message| answer::tokens(&message.content)).sum::<usize>();
-    let too_long = prompt_tokens > request.options.num_ctx && !request.truncate;
-    match next {
-        Next::Fail => {
-            let message = "model runner has unexpectedly stopped, this may be due to resource limitations";
-            return error(StatusCode::INTERNAL_SERVER_ERROR, message);
-        }
-        Next::Overflow => {
-            return error(StatusCode::BAD_REQUEST, "the input length exceeds the context length");
-        }
-        _ if too_long => {
-            return error(StatusCode::BAD_REQUEST, "the input length exceeds the context length");
-        }
-        _ => {}
-    }
-    let content = match schema.filter(|schema| schema["properties"].get("mentions").is_none()) {
-        Some(schema) => schema::smallest(schema).to_string(),
-        None => {
-            let page =
-                request.messages.last().map_or("", |message| answer::page(&message.content)).to_owned();
-            let answerer = app.answerer.clone();
-            tokio::task::spawn_blocking(move || answerer.answer(&page)).await.unwrap_or_default()
-        }
-    };
-    let num_predict = usize::try_from(request.options.num_predict).unwrap_or(usize::MAX);
-    let whole = answer::tokens(&content) <= num_predict && next != Next::Cut;
-    let content = if whole { content } else { answer::cut(&content, num_predict) };
-    let mut end = json!({
-        "model": request.model, "created_at": now(), "message": {"role": "assistant", "content": ""}, "done": true,
-        "done_reason": if whole { "stop" } else { "length" },
-        "total_duration": 2, "load_duration": 0, "prompt_eval_duration": 1, "eval_duration": 1,
-        // What is longer than the context was cut, in silence.
-        "prompt_eval_count": prompt_tokens.min(request.options.num_ctx),
-        "eval_count": answer::tokens(&content),
-    });
-    if request.stream {
+    let mut end = reply.end(&Durations { total: 2, load: 0, prompt_eval: 1, eval: 1 });
+    if reply.stream {
         let end = match next {
             Next::SilentEnd => End::Silent,
             Next::StallMidway => End::Never,
             _ => End::Done(end),
         };
-        return stream::ndjson(&request.model, &content, &end);
+        return stream::ndjson(&reply.model, &reply.content, &end);
     }
-    end["message"] = json!({"role": "assistant", "content": content});
+    end["message"]["content"] = json!(reply.content);
     ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], end.to_string()).into_response()
 }
 
 /// As Ollama writes times.
-fn now() -> String {
+pub(crate) fn now() -> String {
     chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Nanos, true)
 }
 
@@ -294,6 +218,6 @@ fn not_found(model: &str) -> Response {
     error(StatusCode::NOT_FOUND, &format!("model '{model}' not found"))
 }
 
-fn error(status: StatusCode, message: &str) -> Response {
+pub(crate) fn error(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({"error": message}))).into_response()
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::now;
 
 /// Characters of the answer in one line.
-const DELTA: usize = 40;
+pub(crate) const DELTA: usize = 40;
 
 /// Bytes in one write: no divisor of a line's length.
 const WRITE: usize = 61;
@@ -27,14 +27,19 @@ pub(super) enum End {
     Never,
 }
 
+/// A line with words of the answer, and its end.
+pub(crate) fn line(model: &str, delta: &str) -> String {
+    let message = json!({"role": "assistant", "content": delta});
+    format!("{}\n", json!({"model": model, "created_at": now(), "message": message, "done": false}))
+}
+
 pub(super) fn ndjson(model: &str, content: &str, end: &End) -> Response {
     let chars: Vec<char> = content.chars().collect();
     let mut lines = String::new();
     let deltas = chars.chunks(DELTA).take(if matches!(end, End::Never) { 1 } else { usize::MAX });
     for delta in deltas {
         let delta: String = delta.iter().collect();
-        let line = json!({"model": model, "created_at": now(), "message": {"role": "assistant", "content": delta}, "done": false});
-        lines.push_str(&format!("{line}\n"));
+        lines.push_str(&line(model, &delta));
     }
     if let End::Done(end) = end {
         lines.push_str(&format!("{end}\n"));

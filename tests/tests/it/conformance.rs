@@ -3,7 +3,7 @@
 use e2e::{
     argilla_standin::{ANNOTATOR_KEY, App, OWNER_KEY, serve},
     conformance::{Column, argilla, compare, ollama, run, store},
-    harness::OllamaDouble,
+    harness::{OllamaDouble, OllamaSim},
     ollama_double::MODEL,
 };
 
@@ -33,6 +33,15 @@ async fn the_ollama_double_conforms() {
     let folder = tempfile::tempdir().unwrap();
     let double = OllamaDouble::start(folder.path(), &[]).unwrap();
     let work = folder.path().to_owned();
-    let target = ollama::Target::new(&double.url, MODEL, MODEL, ollama::Launch::Double, work).unwrap();
+    let target = ollama::Target::new(&double.url, MODEL, MODEL, ollama::Launch::DOUBLE, work).unwrap();
     check("Ollama", run("double", &target, &ollama::cases()).await);
+}
+
+#[tokio::test]
+async fn the_ollama_simulator_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    let simulator = OllamaSim::start(folder.path(), &["--slots", "2", "--service-ms", "5"]).unwrap();
+    let work = folder.path().to_owned();
+    let target = ollama::Target::new(&simulator.url, MODEL, MODEL, ollama::Launch::SIMULATOR, work).unwrap();
+    check("Ollama", run("simulator", &target, &ollama::cases()).await);
 }

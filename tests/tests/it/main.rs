@@ -21,4 +21,5 @@ mod lake;
 mod pilot;
 mod preview;
 mod services;
+mod sim_faults;
 mod simulated_sme;

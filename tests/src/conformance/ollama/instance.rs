@@ -18,13 +18,18 @@ use crate::{
 
 /// How to start a server like the target.
 pub enum Launch {
-    /// Our own binary.
-    Double,
+    /// A binary of ours, which takes the double's flags, and flags of its own.
+    Double(&'static str, &'static [&'static str]),
     Real {
         binary: PathBuf,
         /// `OLLAMA_MODELS`
         models: PathBuf,
     },
+}
+
+impl Launch {
+    pub const DOUBLE: Self = Self::Double("ollama-double", &[]);
+    pub const SIMULATOR: Self = Self::Double("ollama-sim", &["--slots", "1", "--service-ms", "5"]);
 }
 
 /// Ends, with what it started, when it is dropped.
@@ -45,9 +50,9 @@ impl Instance {
     async fn start_on(target: &Target, port: u16, plan: &[&str]) -> Result<Self> {
         let address = format!("127.0.0.1:{port}");
         let mut command = match &target.launch {
-            Launch::Double => {
-                let mut command = Command::new(binary("ollama-double")?);
-                command.args(["--listen", &address, "--model", &target.model]).args(plan);
+            Launch::Double(name, own) => {
+                let mut command = Command::new(binary(name)?);
+                command.args(["--listen", &address, "--model", &target.model]).args(*own).args(plan);
                 command
             }
             Launch::Real { binary, models } => real(binary, models, &address, &target.work),
