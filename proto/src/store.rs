@@ -365,6 +365,9 @@ fn s3(uri: &str, bucket: &str, env: &Env) -> Result<AmazonS3Builder, StoreError>
     let mut builder =
         AmazonS3Builder::new().with_bucket_name(bucket).with_retry(retries()).with_disable_tagging(true); // R2 answers 501 to tags, which the client would retry for minutes
     let mut options = client();
+    // An empty variable is an unset one, as everywhere.
+    let mut env = env.clone();
+    env.retain(|_, value| !value.is_empty());
     let endpoint = env
         .get("AWS_ENDPOINT_URL_S3")
         .or_else(|| env.get("AWS_ENDPOINT_URL"))

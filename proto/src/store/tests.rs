@@ -31,10 +31,13 @@ fn a_root_contains_what_lies_below_it() {
 
 #[test]
 fn an_endpoint_without_keys_is_refused_at_once() {
-    let env = Env::from([("AWS_ENDPOINT_URL".into(), "http://127.0.0.1:9".into())]);
-    let error = Store::open("s3://b/p", &env).expect_err("no keys");
-    assert!(matches!(error, StoreError::NoCredentials { .. }), "{error}");
-    assert!(error.to_string().contains("AWS_ACCESS_KEY_ID"));
+    let mut env = Env::from([("AWS_ENDPOINT_URL".into(), "http://127.0.0.1:9".into())]);
+    for _ in 0..2 {
+        let error = Store::open("s3://b/p", &env).expect_err("no keys");
+        assert!(matches!(error, StoreError::NoCredentials { .. }), "{error}");
+        assert!(error.to_string().contains("AWS_ACCESS_KEY_ID"));
+        env.insert("AWS_ACCESS_KEY_ID".into(), String::new());
+    }
 }
 
 #[tokio::test]
