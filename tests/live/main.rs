@@ -6,5 +6,7 @@
     reason = "clippy knows test functions, not their helpers"
 )]
 
+mod by_hand;
 mod conformance;
+mod place;
 mod services;

@@ -5,12 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use chrono::{DateTime, NaiveDate, Utc};
 use proto::{
     hash::sha256_hex,
     ids::DocId,
-    keys,
+    keys::{self, Key},
     parquet_io::encode,
     rows::Row,
     schema::Table,
@@ -26,6 +26,30 @@ pub fn examples() -> PathBuf {
 /// Copies the committed corpus into a root, as the OCR job would have left it there.
 pub fn copy_examples(root: &Path) -> Result<()> {
     copy_tree(&examples().join("md_raw_ocr"), &root.join("md_raw_ocr"))
+}
+
+/// The same as objects of any store: only these documents, or all.
+pub async fn put_examples(store: &Store, doc_ids: Option<&[&str]>) -> Result<()> {
+    let folders = doc_ids
+        .map(|ids| ids.iter().map(|id| Ok(keys::doc_folder(&DocId::new(*id)?))).collect::<Result<Vec<_>>>());
+    let folders = folders.transpose()?;
+    let from = examples();
+    let mut open = vec![from.join("md_raw_ocr")];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                open.push(path);
+                continue;
+            }
+            let key = path.strip_prefix(&from)?.to_str().context("the corpus has names in UTF-8")?;
+            let wanted = |folders: &Vec<String>| key.split('/').any(|name| folders.iter().any(|f| f == name));
+            if folders.as_ref().is_none_or(wanted) {
+                store.put(&Key::from_listing(key), fs::read(&path)?).await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn copy_tree(from: &Path, to: &Path) -> Result<()> {
@@ -135,7 +159,11 @@ impl RawPage {
 
 /// Writes one document and its pages under a root, in the layout of the OCR job.
 pub async fn write_document(root: &str, document: &RawDocument, pages: &[RawPage]) -> Result<()> {
-    let store = Store::open(root, &Env::new())?;
+    put_document(&Store::open(root, &Env::new())?, document, pages).await
+}
+
+/// The same into any store.
+pub async fn put_document(store: &Store, document: &RawDocument, pages: &[RawPage]) -> Result<()> {
     let doc_id = DocId::new(&document.doc_id)?;
     let date = NaiveDate::from_ymd_opt(2026, 11, 24).unwrap_or_default();
     let documents = encode(std::slice::from_ref(document))?;

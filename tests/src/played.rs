@@ -28,8 +28,12 @@ pub struct Played {
 
 impl Played {
     pub fn new(root: &str, batch: &str) -> Result<Self> {
+        Self::over(Store::open(root, &Env::new())?, batch)
+    }
+
+    pub fn over(store: Store, batch: &str) -> Result<Self> {
         let batch: BatchId = batch.parse()?;
-        Ok(Self { store: Store::open(root, &Env::new())?, keys: BatchKeys::new(&batch), batch })
+        Ok(Self { store, keys: BatchKeys::new(&batch), batch })
     }
 
     /// Suggests the true spans of every part and commits it; with the manifest, if asked for.

@@ -17,6 +17,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub struct Shell {
     program: PathBuf,
     repository: PathBuf,
+    /// Said before every script; prints nothing.
+    before: String,
 }
 
 /// A shell that is left open, with what it attached; ended when dropped.
@@ -25,11 +27,23 @@ pub struct OpenShell(Child);
 
 impl Shell {
     pub fn find() -> Result<Self> {
-        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
+        let repository = repository()?;
         let got = Command::new(repository.join("deploy/deps/duckdb-cli.sh")).output()?;
         ensure!(got.status.success(), "{}", String::from_utf8_lossy(&got.stderr));
         let program = PathBuf::from(String::from_utf8(got.stdout)?.trim_end());
-        Ok(Self { program, repository })
+        Ok(Self { program, repository, before: String::new() })
+    }
+
+    /// A shell with the httpfs extension of its version, for `s3://`; where that is, and the keys, it takes from
+    /// its environment (`AWS_*`), so that no secret stands in a script.
+    pub fn with_httpfs(program: &Path, extension: &str) -> Result<Self> {
+        let before = format!(
+            ".output /dev/null\nLOAD '{extension}';\nCREATE SECRET (TYPE s3, KEY_ID getenv('AWS_ACCESS_KEY_ID'), \
+             SECRET getenv('AWS_SECRET_ACCESS_KEY'), REGION getenv('AWS_REGION'), \
+             ENDPOINT regexp_replace(getenv('AWS_ENDPOINT_URL'), '^https?://|/$', '', 'g'), \
+             USE_SSL starts_with(getenv('AWS_ENDPOINT_URL'), 'https:'), URL_STYLE 'path');\n.output\n"
+        );
+        Ok(Self { program: program.to_owned(), repository: repository()?, before })
     }
 
     fn command(&self) -> Command {
@@ -42,7 +56,11 @@ impl Shell {
     /// Runs a script to its end, without any error; gives what it printed.
     pub fn run(&self, script: &str) -> Result<String> {
         let mut shell = self.command().spawn()?;
-        shell.stdin.take().context("stdin is piped")?.write_all(script.as_bytes())?;
+        shell
+            .stdin
+            .take()
+            .context("stdin is piped")?
+            .write_all(format!("{}{script}", self.before).as_bytes())?;
         let done = shell.wait_with_output()?;
         let (out, err) = (String::from_utf8(done.stdout)?, String::from_utf8_lossy(&done.stderr));
         ensure!(done.status.success() && err.is_empty(), "{script}\n{out}{err}");
@@ -59,7 +77,7 @@ impl Shell {
     pub fn stay(&self, script: &str, mark: &Path) -> Result<OpenShell> {
         let mut shell = OpenShell(self.command().spawn()?);
         let stdin = shell.0.stdin.as_mut().context("stdin is piped")?;
-        writeln!(stdin, "{script}\nCOPY (SELECT 1) TO '{}';", mark.display())?;
+        writeln!(stdin, "{}{script}\nCOPY (SELECT 1) TO '{}';", self.before, mark.display())?;
         stdin.flush()?;
         let start = Instant::now();
         while !mark.is_file() {
@@ -71,6 +89,10 @@ impl Shell {
         }
         Ok(shell)
     }
+}
+
+fn repository() -> Result<PathBuf> {
+    Ok(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?)
 }
 
 impl OpenShell {
