@@ -68,7 +68,10 @@ impl Opening {
             .prefix("duckdb-")
             .tempdir_in(&self.cache)
             .map_err(|error| Failure::file("make a folder in", &self.cache, &error))?;
-        let home = self.cache.join("duckdb").display().to_string();
+        let home = self.cache.join("duckdb");
+        // DuckDB makes no home, and installs no extension without one.
+        std::fs::create_dir_all(&home).map_err(|error| Failure::file("make", &home, &error))?;
+        let home = home.display().to_string();
         let config = || {
             let config = Config::default()
                 .with("temp_directory", spill.path().display().to_string())?
