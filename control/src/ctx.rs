@@ -32,6 +32,11 @@ impl Ctx {
         (self.clock)()
     }
 
+    /// The environment that the object store's own names are read from.
+    pub fn env(&self) -> &Env {
+        &self.env
+    }
+
     /// The root, opened at the first call; nothing is read yet.
     pub fn store(&self) -> Result<&Store, Failure> {
         if let Some(store) = self.store.get() {

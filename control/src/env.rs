@@ -19,6 +19,10 @@ pub const ARGILLA_WORKSPACE: &str = "ARGILLA_WORKSPACE";
 pub const ACCESS_ID: &str = "CF_ACCESS_CLIENT_ID";
 pub const ACCESS_SECRET: &str = "CF_ACCESS_CLIENT_SECRET";
 
+/// The agent's own: `doctor` asks Ollama there when the agent does not tell of it.
+pub const OLLAMA_HOST: &str = "OLLAMA_HOST";
+pub const OLLAMA_MODEL: &str = "OLLAMA_MODEL";
+
 /// Who signs off, where `--by` is silent.
 pub const USER: &str = "USER";
 pub const HOME: &str = "HOME";

@@ -98,6 +98,8 @@ enum Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Read,
+    /// Reads, whatever the version is.
+    Look,
     Write,
     /// Writes, and takes a database that is not there or not ready.
     Create,
@@ -180,6 +182,20 @@ impl Lake {
     ) -> Result<T, Failure> {
         let lake = Self { place: Place::Folder(PathBuf::new()), ..self.clone() };
         lake.open(&[], Mode::Read, work).await
+    }
+
+    /// The schema version of both databases; None: no tables of the lake. None is opened that is not there.
+    pub async fn versions(&self) -> Result<Vec<(Database, Option<i64>)>, Failure> {
+        self.open(Database::BOTH, Mode::Look, |session| {
+            Database::BOTH.iter().map(|database| Ok((*database, session.version(*database)?))).collect()
+        })
+        .await
+    }
+
+    /// Does not wait longer than this for a lake that another process has open.
+    #[must_use]
+    pub fn impatient(self, lock_timeout: Duration) -> Self {
+        Self { lock_timeout: self.lock_timeout.min(lock_timeout), ..self }
     }
 
     /// Makes what is missing and migrates what is old. Answers with the version that was found; None: nothing.

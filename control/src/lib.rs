@@ -18,6 +18,7 @@ pub mod failure;
 pub mod lake;
 pub mod pilot_log;
 pub mod printer;
+pub mod redact;
 pub mod report;
 pub mod settings;
 mod shutdown;

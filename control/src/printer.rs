@@ -18,6 +18,11 @@ pub trait Answer: Serialize {
     /// As people read it: lines, the last one ended.
     fn text(&self) -> String;
 
+    /// As it looks on a terminal: as wide as that is, and in colour.
+    fn on_screen(&self) -> String {
+        self.text()
+    }
+
     /// The gate that it shows as failed: told after the answer, with exit code 1.
     fn gate(&self) -> Option<String> {
         None
@@ -37,17 +42,27 @@ pub struct Printer {
     err: Stream,
     /// Stderr is a terminal that somebody looks at.
     live: bool,
+    /// Stdout is a terminal.
+    screen: bool,
 }
 
 impl Printer {
     pub fn std(json: bool) -> Self {
         let live = !json && io::stderr().is_terminal();
-        Self { json, out: Mutex::new(Box::new(io::stdout())), err: Mutex::new(Box::new(io::stderr())), live }
+        let screen = io::stdout().is_terminal();
+        Self {
+            json,
+            out: Mutex::new(Box::new(io::stdout())),
+            err: Mutex::new(Box::new(io::stderr())),
+            live,
+            screen,
+        }
     }
 
     /// Prints into these; shows no progress.
     pub fn into(json: bool, out: impl Write + Send + 'static, err: impl Write + Send + 'static) -> Self {
-        Self { json, out: Mutex::new(Box::new(out)), err: Mutex::new(Box::new(err)), live: false }
+        let (out, err) = (Mutex::new(Box::new(out) as _), Mutex::new(Box::new(err) as _));
+        Self { json, out, err, live: false, screen: false }
     }
 
     pub fn is_json(&self) -> bool {
@@ -58,6 +73,8 @@ impl Printer {
     pub fn answer(&self, answer: &impl Answer) {
         if self.json {
             self.document(&self.out, answer);
+        } else if self.screen {
+            print(&self.out, &answer.on_screen());
         } else {
             print(&self.out, &answer.text());
         }

@@ -58,6 +58,7 @@ pub struct Settings {
     pub lake: LakeSettings,
     pub agent: AgentSettings,
     pub argilla: ArgillaSettings,
+    pub ollama: OllamaSettings,
     /// A folder for staged objects and for what DuckDB spills.
     pub cache: PathBuf,
     /// Who is at the keyboard.
@@ -87,6 +88,13 @@ pub struct ArgillaSettings {
     pub url: Option<String>,
     pub api_key: Option<Secret>,
     pub workspace: String,
+}
+
+/// Where the agent's model server is, for who asks it directly.
+#[derive(Debug, Clone)]
+pub struct OllamaSettings {
+    pub host: Option<String>,
+    pub model: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -153,6 +161,7 @@ impl Settings {
                     .or(file.argilla.workspace)
                     .unwrap_or_else(|| DEFAULT_WORKSPACE.into()),
             },
+            ollama: OllamaSettings { host: var(vars, env::OLLAMA_HOST), model: var(vars, env::OLLAMA_MODEL) },
             cache: var(vars, env::CACHE)
                 .map(PathBuf::from)
                 .or(file.cache)

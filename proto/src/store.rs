@@ -167,6 +167,15 @@ impl fmt::Display for RootUri {
 impl Store {
     /// Opens a root. Nothing is read or written yet, so a wrong key shows at the first use.
     pub fn open(uri: &str, env: &Env) -> Result<Self, StoreError> {
+        Self::open_with(uri, env, retries())
+    }
+
+    /// Tries nothing twice: for who looks whether it answers, and wants to know at once.
+    pub fn open_once(uri: &str, env: &Env) -> Result<Self, StoreError> {
+        Self::open_with(uri, env, RetryConfig { max_retries: 0, ..retries() })
+    }
+
+    fn open_with(uri: &str, env: &Env, retries: RetryConfig) -> Result<Self, StoreError> {
         let root: RootUri = uri.parse()?;
         let wrong =
             |error: object_store::Error| StoreError::Uri { uri: uri.to_owned(), reason: error.to_string() };
@@ -178,9 +187,9 @@ impl Store {
             }
             RootUri::Bucket { scheme, bucket, prefix } => {
                 let store: Arc<dyn ObjectStore> = match scheme.as_str() {
-                    "s3" => Arc::new(s3(uri, bucket, env)?.build().map_err(wrong)?),
-                    "gs" => Arc::new(gcs(bucket, env).build().map_err(wrong)?),
-                    _ => Arc::new(azure(bucket, env).build().map_err(wrong)?),
+                    "s3" => Arc::new(s3(uri, bucket, env)?.with_retry(retries).build().map_err(wrong)?),
+                    "gs" => Arc::new(gcs(bucket, env).with_retry(retries).build().map_err(wrong)?),
+                    _ => Arc::new(azure(bucket, env).with_retry(retries).build().map_err(wrong)?),
                 };
                 (store, prefix.clone())
             }
@@ -362,8 +371,7 @@ fn retries() -> RetryConfig {
 }
 
 fn s3(uri: &str, bucket: &str, env: &Env) -> Result<AmazonS3Builder, StoreError> {
-    let mut builder =
-        AmazonS3Builder::new().with_bucket_name(bucket).with_retry(retries()).with_disable_tagging(true); // R2 answers 501 to tags, which the client would retry for minutes
+    let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_disable_tagging(true); // R2 answers 501 to tags, which the client would retry for minutes
     let mut options = client();
     // An empty variable is an unset one, as everywhere.
     let mut env = env.clone();
@@ -410,7 +418,7 @@ fn is_loopback(endpoint: &str) -> bool {
 }
 
 fn gcs(bucket: &str, env: &Env) -> GoogleCloudStorageBuilder {
-    let mut builder = GoogleCloudStorageBuilder::new().with_bucket_name(bucket).with_retry(retries());
+    let mut builder = GoogleCloudStorageBuilder::new().with_bucket_name(bucket);
     for (name, value) in env.iter().filter(|(name, _)| name.starts_with("GOOGLE_")) {
         if let Ok(key) = name.to_ascii_lowercase().parse() {
             builder = builder.with_config(key, value);
@@ -420,7 +428,7 @@ fn gcs(bucket: &str, env: &Env) -> GoogleCloudStorageBuilder {
 }
 
 fn azure(container: &str, env: &Env) -> MicrosoftAzureBuilder {
-    let mut builder = MicrosoftAzureBuilder::new().with_container_name(container).with_retry(retries());
+    let mut builder = MicrosoftAzureBuilder::new().with_container_name(container);
     for (name, value) in env.iter().filter(|(name, _)| name.starts_with("AZURE_")) {
         if let Ok(key) = name.to_ascii_lowercase().parse() {
             builder = builder.with_config(key, value);

@@ -8,5 +8,6 @@
 
 mod by_hand;
 mod conformance;
+mod doctor;
 mod place;
 mod services;

@@ -23,6 +23,7 @@ use tonic_health::pb::{
 use crate::{
     env,
     failure::Failure,
+    redact,
     settings::{Access, AgentSettings, Secret, Settings},
 };
 
@@ -34,6 +35,27 @@ const AWAY: Duration = Duration::from_secs(60);
 const AWAY_PAUSE: Duration = Duration::from_secs(1);
 const JOBS_A_PAGE: u32 = 1000;
 
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("{0}")]
+    Config(Failure),
+    #[error(
+        "the agent at {url} does not answer ({cause}): start `dgx-agent serve` there, or set --agent or {}",
+        env::AGENT_URL
+    )]
+    Away { url: String, cause: String },
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Config(failure) => failure,
+            ConnectError::Away { .. } => Self::unreachable(error),
+        }
+    }
+}
+
 /// A connection to the agent.
 pub struct Agent {
     client: AgentClient<InterceptedService<Channel, Credentials>>,
@@ -43,21 +65,21 @@ pub struct Agent {
 
 impl Agent {
     /// Connects, so that an agent that is not there is told by its URL.
-    pub async fn connect(settings: &Settings) -> Result<Self, Failure> {
-        let url = settings.agent.url.clone();
-        let channel = channel(&settings.agent).await?;
-        let credentials = Credentials::of(settings)?;
+    pub async fn connect(settings: &Settings) -> Result<Self, ConnectError> {
+        let url = redact::url(&settings.agent.url);
+        let credentials = Credentials::of(settings).map_err(ConnectError::Config)?;
+        let channel = channel(&settings.agent, &url).await?;
         let health = HealthClient::with_interceptor(channel.clone(), credentials.clone());
         Ok(Self { client: AgentClient::with_interceptor(channel, credentials), health, url })
     }
 
     /// Whether it takes work: false while it drains.
-    pub async fn serves(&mut self) -> Result<bool, Failure> {
+    pub async fn serves(&mut self) -> Result<bool, Status> {
         let answer = self.health.check(timed(HealthCheckRequest::default())).await?.into_inner();
         Ok(answer.status() == ServingStatus::Serving)
     }
 
-    pub async fn describe(&mut self, request: DescribeRequest) -> Result<DescribeResponse, Failure> {
+    pub async fn describe(&mut self, request: DescribeRequest) -> Result<DescribeResponse, Status> {
         Ok(self.client.describe(timed(request)).await?.into_inner())
     }
 
@@ -161,34 +183,29 @@ fn some(batch: Option<Batch>) -> Result<Batch, Failure> {
     batch.ok_or_else(|| Failure::data("the agent answered without a batch: is it of another version?"))
 }
 
-async fn channel(settings: &AgentSettings) -> Result<Channel, Failure> {
-    let url = &settings.url;
+async fn channel(settings: &AgentSettings, url: &str) -> Result<Channel, ConnectError> {
     let wrong = |why: &dyn std::fmt::Display| {
-        Failure::config(format!(
+        ConnectError::Config(Failure::config(format!(
             "{url:?} is no agent URL ({why}): set --agent or {}, e.g. http://127.0.0.1:50051",
             env::AGENT_URL
-        ))
+        )))
     };
-    let mut endpoint = Endpoint::from_shared(url.clone()).map_err(|error| wrong(&error))?;
+    let mut endpoint = Endpoint::from_shared(settings.url.clone()).map_err(|error| wrong(&error))?;
     match endpoint.uri().scheme_str() {
         Some("http") => {}
         Some("https") => {
             let mut tls = ClientTlsConfig::new().with_webpki_roots();
             if let Some(path) = &settings.ca {
-                let pem = std::fs::read(path).map_err(|error| Failure::file("read", path, &error))?;
+                let pem = std::fs::read(path)
+                    .map_err(|error| ConnectError::Config(Failure::file("read", path, &error)))?;
                 tls = tls.ca_certificate(Certificate::from_pem(pem));
             }
             endpoint = endpoint.tls_config(tls).map_err(|error| wrong(&error))?;
         }
         _ => return Err(wrong(&"the scheme is not http or https")),
     }
-    endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await.map_err(|error| {
-        Failure::unreachable(format!(
-            "the agent at {url} does not answer ({}): start `dgx-agent serve` there, or set --agent or {}",
-            innermost(&error),
-            env::AGENT_URL
-        ))
-    })
+    let connected = endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await;
+    connected.map_err(|error| ConnectError::Away { url: url.to_owned(), cause: innermost(&error) })
 }
 
 fn innermost(error: &dyn std::error::Error) -> String {

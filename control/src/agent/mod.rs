@@ -3,5 +3,5 @@
 mod client;
 mod job;
 
-pub use client::{Agent, Sight};
+pub use client::{Agent, ConnectError, Sight};
 pub use job::{Job, JobOutcome, Jobs, engine};

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use reqwest::{
     Method, StatusCode,
     header::{HeaderMap, HeaderName, HeaderValue},
@@ -20,6 +21,7 @@ use super::{
     },
     retry::{self, Verdict},
 };
+use crate::redact;
 
 /// Below the 5 s after which uvicorn closes an idle connection.
 const IDLE: Duration = Duration::from_secs(4);
@@ -76,19 +78,31 @@ pub struct Client {
     http: reqwest::Client,
     /// Without a slash at the end.
     base: String,
+    /// The base as people see it: without a user or a password.
+    shown: String,
+    attempts: u32,
+}
+
+/// What a server says of itself to whoever asks.
+#[derive(Debug)]
+pub struct Greeting {
+    pub version: String,
+    /// Its clock, in whole seconds.
+    pub date: Option<DateTime<Utc>>,
 }
 
 impl Client {
     pub fn new(endpoint: &Endpoint) -> Result<Self, ArgillaError> {
         let base = endpoint.url.trim_end_matches('/').to_owned();
+        let shown = redact::url(&base).trim_end_matches('/').to_owned();
         let parsed = reqwest::Url::parse(&base).map_err(|error| {
             ArgillaError::Config(format!(
-                "ARGILLA_API_URL {base:?} is not a URL ({error}); write e.g. http://127.0.0.1:6900"
+                "ARGILLA_API_URL {shown:?} is not a URL ({error}); write e.g. http://127.0.0.1:6900"
             ))
         })?;
         if !matches!(parsed.scheme(), "http" | "https") || parsed.cannot_be_a_base() {
             return Err(ArgillaError::Config(format!(
-                "ARGILLA_API_URL {base:?} is neither http:// nor https://"
+                "ARGILLA_API_URL {shown:?} is neither http:// nor https://"
             )));
         }
         let mut headers = HeaderMap::new();
@@ -110,13 +124,30 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| ArgillaError::Config(format!("the HTTP client cannot be made: {error}")))?;
-        Ok(Self { http, base })
+        Ok(Self { http, base, shown, attempts: retry::ATTEMPTS })
+    }
+
+    /// Tries nothing twice: for who looks whether it answers, and wants to know at once.
+    #[must_use]
+    pub fn once(self) -> Self {
+        Self { attempts: 1, ..self }
+    }
+
+    /// The base URL, for people.
+    pub fn url(&self) -> &str {
+        &self.shown
     }
 
     /// Needs no key: whether Argilla is there, and which.
-    pub async fn version(&self) -> Result<String, ArgillaError> {
-        let answer: Value = self.get("ask for the version", "/version", &[]).await?;
-        Ok(answer["version"].as_str().unwrap_or("unknown").to_owned())
+    pub async fn greet(&self) -> Result<Greeting, ArgillaError> {
+        let (headers, answer): (_, Value) =
+            self.exchange("ask for the version", Method::GET, "/version", &[], None::<&()>).await?;
+        let date = headers.get(reqwest::header::DATE).and_then(|date| date.to_str().ok());
+        let date = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok());
+        Ok(Greeting {
+            version: answer["version"].as_str().unwrap_or("unknown").to_owned(),
+            date: date.map(|date| date.to_utc()),
+        })
     }
 
     pub async fn me(&self) -> Result<User, ArgillaError> {
@@ -314,7 +345,6 @@ impl Client {
         self.request(action, method, path, &[], Some(body)).await
     }
 
-    /// One call, repeated while its failure may pass; the last failure is the one told.
     async fn request<T: DeserializeOwned>(
         &self,
         action: &str,
@@ -323,6 +353,18 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<&(impl Serialize + ?Sized)>,
     ) -> Result<T, ArgillaError> {
+        Ok(self.exchange(action, method, path, query, body).await?.1)
+    }
+
+    /// One call, repeated while its failure may pass; the last failure is the one told.
+    async fn exchange<T: DeserializeOwned>(
+        &self,
+        action: &str,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&(impl Serialize + ?Sized)>,
+    ) -> Result<(HeaderMap, T), ArgillaError> {
         let url = format!("{}/api/v1{path}", self.base);
         let mut attempt = 1;
         loop {
@@ -331,11 +373,12 @@ impl Client {
                 request = request.json(body);
             }
             let (verdict, failure) = match exchange(request).await {
-                Ok((status, _, body)) if status.is_success() => {
-                    return serde_json::from_slice(&body).map_err(|error| ArgillaError::Unreadable {
+                Ok((status, headers, body)) if status.is_success() => {
+                    let read = serde_json::from_slice(&body).map_err(|error| ArgillaError::Unreadable {
                         action: action.to_owned(),
                         reason: error.to_string(),
                     });
+                    return Ok((headers, read?));
                 }
                 Ok((status, headers, body)) => {
                     (retry::of_status(status, &headers), self.failure(action, status, &headers, &body))
@@ -343,20 +386,20 @@ impl Client {
                 Err(error) => {
                     let verdict = retry::of_error(&error);
                     let reason = chain(&error.without_url());
-                    (verdict, ArgillaError::Unreachable { base: self.base.clone(), reason })
+                    (verdict, ArgillaError::Unreachable { base: self.shown.clone(), reason })
                 }
             };
             let Verdict::Transient(asked) = verdict else { return Err(failure) };
             attempt += 1;
             let wait = retry::wait(attempt, asked, &mut rand::rng());
-            let Some(wait) = wait.filter(|_| attempt <= retry::ATTEMPTS) else { return Err(failure) };
+            let Some(wait) = wait.filter(|_| attempt <= self.attempts) else { return Err(failure) };
             tracing::debug!(action, attempt, ?wait, %failure, "Argilla: trying again");
             tokio::time::sleep(wait).await;
         }
     }
 
     fn failure(&self, action: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ArgillaError {
-        let (base, action, reason) = (self.base.clone(), action.to_owned(), reason(body));
+        let (base, action, reason) = (self.shown.clone(), action.to_owned(), reason(body));
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 ArgillaError::Denied { base, action, status, reason }

@@ -9,7 +9,8 @@ use super::DocumentArgs;
 
 #[derive(Debug, Clone, Default, Args)]
 #[command(after_help = "Examples:\n  control doctor\n  control doctor --skip argilla --json\n\n\
-                        Exit code 3: something is not configured as it must be; 4: something does not answer.")]
+                        Exit code 3: something is not configured as it must be; 4: something does not answer. \
+                        Warnings do not count.")]
 pub struct DoctorArgs {
     /// A prerequisite that this machine does without; may be repeated
     #[arg(long, value_enum, value_name = "NAME")]
@@ -21,7 +22,9 @@ pub struct DoctorArgs {
 pub enum Prerequisite {
     Store,
     Lake,
+    Motherduck,
     Agent,
+    Model,
     Argilla,
     Disk,
     Clock,

@@ -147,7 +147,11 @@ const MAX_PAGES: usize = 1000;
 
 /// What the stages up to `until` do without.
 fn not_needed(until: Stage) -> Vec<Prerequisite> {
-    let needs = [(Prerequisite::Agent, Stage::Preannotate), (Prerequisite::Argilla, Stage::Argilla)];
+    let needs = [
+        (Prerequisite::Agent, Stage::Preannotate),
+        (Prerequisite::Model, Stage::Preannotate),
+        (Prerequisite::Argilla, Stage::Argilla),
+    ];
     needs.into_iter().filter(|(_, stage)| until < *stage).map(|(prerequisite, _)| prerequisite).collect()
 }
 

@@ -104,7 +104,9 @@ impl Session {
         let sql = match (&self.token, mode) {
             // MotherDuck gives one's own databases no alias.
             (Some(_), _) => format!("ATTACH {}", sql::text(place)),
-            (None, Mode::Read) => format!("ATTACH {} AS {} (READ_ONLY)", sql::text(place), database.alias()),
+            (None, Mode::Read | Mode::Look) => {
+                format!("ATTACH {} AS {} (READ_ONLY)", sql::text(place), database.alias())
+            }
             (None, _) => format!("ATTACH {} AS {}", sql::text(place), database.alias()),
         };
         if let Err(error) = self.connection.execute_batch(&sql) {
@@ -113,6 +115,9 @@ impl Session {
                 Some(by) => OpenError::Locked { by },
                 None => OpenError::Failed(self.failure(&error).context(place)),
             });
+        }
+        if mode == Mode::Look {
+            return Ok(());
         }
         let version = self.version(database)?;
         let wrong = match version {

@@ -118,3 +118,19 @@ async fn a_stopped_query_ends_and_changes_nothing() {
     let rows = lake.read(&[Database::Raw], move |session| session.query(sql, [], |row| row.get::<_, i64>(0)));
     assert_eq!(rows.await, Ok(vec![0]));
 }
+
+#[tokio::test]
+async fn versions_are_told_and_the_home_of_extensions_is_there() {
+    let (_folder, ctx) = in_folder();
+    let lake = Lake::of(&ctx).expect("a lake");
+    assert_eq!(lake.versions().await.expect_err("no lake").exit_code(), 3);
+    for database in Database::BOTH {
+        lake.init(*database).await.expect("made");
+    }
+    lake.write(Database::Annotated, |session| session.execute("DROP TABLE anndb.main.schema_version", []))
+        .await
+        .expect("dropped");
+    let versions = vec![(Database::Raw, Some(SCHEMA_VERSION)), (Database::Annotated, None)];
+    assert_eq!(lake.versions().await, Ok(versions));
+    assert!(ctx.settings.cache.join("duckdb").is_dir(), "DuckDB installs no extension without its home");
+}

@@ -305,7 +305,8 @@ fn server(url: &str, found: &Result<Preflight, InferError>) -> ModelServer {
         },
         Err(error) => ModelServer {
             url,
-            reachable: matches!(error, InferError::ModelMissing { .. } | InferError::NumCtxTooLarge { .. }),
+            // What no batch can succeed with was answered by somebody: a login page, a server without the model.
+            reachable: error.class() == Class::Fatal,
             model_present: matches!(error, InferError::NumCtxTooLarge { .. }),
             error: error.to_string(),
             ..ModelServer::default()

@@ -2,6 +2,7 @@
 
 mod agent_run;
 mod control;
+pub mod foreign;
 mod process;
 mod services;
 mod shell;

@@ -1,146 +1,179 @@
 //! `doctor`: looks at every prerequisite, one line each, and says what to do about what is missing.
 //!
+//! ```text
+//! store  lake  agent  model  argilla  disk        all at once, each bounded in time
+//!   │      └─► motherduck                         from what they said
+//!   └──────────┴─ clocks ─► clock
+//! ```
 //! Nothing is changed that stays: the probe object under the root is taken away again, and no table is made. A lake
-//! that is not there yet is no problem where it can be made. Each look is bounded in time.
+//! that is not there yet is no problem where it can be made. No secret is in what it says.
 
-mod checks;
+mod agent;
+mod answer;
+mod argilla;
+mod finding;
+mod lake;
+mod machine;
+mod model;
+mod store;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
-
-use self::checks::Found;
+pub use self::answer::{Check, DoctorReport, Status};
+use self::finding::{Found, Trouble};
 use crate::{
     agent::Agent,
     cli::{DoctorArgs, Prerequisite},
-    commands::argilla,
     ctx::Ctx,
     failure::Failure,
     lake::Lake,
-    printer::Answer,
-    report::{Report, seconds, table},
+    printer::Progress,
+    redact::{self, Secrets},
+    report::{Report, seconds},
 };
 
-/// Of one look. The lake has the time that --lock-timeout gives it.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Of one look: what is up answers in a fraction of it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Of what a look bounds itself, so that it can tidy up, or ask somebody else, within its patience.
+const STEP: Duration = Duration::from_secs(8);
+/// MotherDuck's extension tries five times, for 10 s, before it says that it cannot be loaded.
+const MOTHERDUCK_PATIENCE: Duration = Duration::from_secs(25);
 /// Of one question for a version: a sign-off does not wait for what is away.
 const VERSION_PATIENCE: Duration = Duration::from_secs(5);
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct DoctorReport {
-    pub checks: Vec<Check>,
-    /// Tool to version, of what answered.
-    pub versions: BTreeMap<String, String>,
-    pub seconds: f64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Check {
-    pub name: &'static str,
-    pub status: Status,
-    /// What was found; for a problem, what to do as well.
-    pub found: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    Ok,
-    /// Not configured as it must be.
-    Problem,
-    Unreachable,
-    Skipped,
-}
-
-impl Status {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Problem => "PROBLEM",
-            Self::Unreachable => "UNREACHABLE",
-            Self::Skipped => "skipped",
-        }
-    }
-}
-
-impl Answer for DoctorReport {
-    fn text(&self) -> String {
-        let rows = self
-            .checks
-            .iter()
-            .map(|check| vec![check.name.to_owned(), check.status.as_str().to_owned(), check.found.clone()]);
-        let mut text = table(&["prerequisite", "", ""], &[], rows);
-        let versions: Vec<_> =
-            self.versions.iter().map(|(tool, version)| format!("{tool} {version}")).collect();
-        text.push_str(&format!("versions: {}\n", versions.join(", ")));
-        text
-    }
-
-    fn failure(&self) -> Option<Failure> {
-        let with =
-            |status| self.checks.iter().filter(move |check| check.status == status).map(|check| check.name);
-        let (problems, away): (Vec<_>, Vec<_>) =
-            (with(Status::Problem).collect(), with(Status::Unreachable).collect());
-        let all = [problems.as_slice(), away.as_slice()].concat().join(", ");
-        let message = format!("not ready: {all}; the lines above say what to do, --skip leaves one out");
-        match (problems.is_empty(), away.is_empty()) {
-            (true, true) => None,
-            (true, false) => Some(Failure::Unreachable(message)),
-            (false, _) => Some(Failure::Config(message)),
-        }
-    }
-}
-
 pub async fn run(ctx: &Ctx, args: &DoctorArgs) -> Result<DoctorReport, Failure> {
     let start = Instant::now();
-    let skip: BTreeSet<Prerequisite> = args.skip.iter().copied().collect();
-    let wanted = |prerequisite| !skip.contains(&prerequisite);
-    let look = async {
-        let mut checks = Vec::new();
-        let mut versions = own_versions(ctx).await;
-        let mut clocks = Vec::new();
-        let mut note = |prerequisite, found: Option<Result<Found, Failure>>| {
-            let found = found.map(|found| {
-                found.map(|found| {
-                    versions.extend(found.versions);
-                    clocks.extend(found.clock);
-                    found.says
-                })
-            });
-            checks.push(check(name(prerequisite), found));
-        };
-        let (store, agent, argilla) = tokio::join!(
-            timed(wanted(Prerequisite::Store), Box::pin(checks::store(ctx))),
-            timed(wanted(Prerequisite::Agent), Box::pin(checks::agent(ctx))),
-            timed(wanted(Prerequisite::Argilla), Box::pin(checks::argilla(ctx))),
-        );
-        note(Prerequisite::Store, store);
-        let lake = if wanted(Prerequisite::Lake) { Some(checks::lake(ctx).await) } else { None };
-        note(Prerequisite::Lake, lake);
-        note(Prerequisite::Agent, agent);
-        note(Prerequisite::Argilla, argilla);
-        note(Prerequisite::Disk, timed(wanted(Prerequisite::Disk), checks::disk(ctx)).await);
-        let clock = wanted(Prerequisite::Clock).then(|| checks::clock(&clocks).map(|found| found.says));
-        checks.push(check(name(Prerequisite::Clock), clock));
-        Ok(DoctorReport { checks, versions, seconds: seconds(start.elapsed()) })
+    let left = || "interrupted; at most a small object under _doctor/ of the root is left".to_owned();
+    let looked = ctx.until_stopped(Box::pin(async { Ok(look(ctx, args).await) }), left).await?;
+    Ok(DoctorReport { seconds: seconds(start.elapsed()), ..looked })
+}
+
+async fn look(ctx: &Ctx, args: &DoctorArgs) -> DoctorReport {
+    let settings = &ctx.settings;
+    let looks = Looks {
+        skip: args.skip.iter().copied().collect(),
+        waiting: Mutex::default(),
+        progress: ctx.printer.progress("asking", None),
     };
-    ctx.until_stopped(Box::pin(look), || "interrupted; nothing was changed".to_owned()).await
+    let asks_agent = !looks.skip.contains(&Prerequisite::Agent);
+    let lake_patience = if settings.lake.place.starts_with("md:") { MOTHERDUCK_PATIENCE } else { PATIENCE };
+    let agent_url = redact::url(&settings.agent.url);
+    let argilla_url = settings.argilla.url.as_deref().map(redact::url).unwrap_or_default();
+    let late = |whom: &str, fix: &str| late(whom, PATIENCE, fix);
+    let (store, lake, agent, model, argilla, disk, own) = tokio::join!(
+        looks.at(
+            Prerequisite::Store,
+            PATIENCE,
+            late(&settings.root, store::LATE_FIX),
+            store::look(ctx, STEP)
+        ),
+        looks.at(
+            Prerequisite::Lake,
+            lake_patience,
+            self::late(&settings.lake.place, lake_patience, lake::LATE_FIX),
+            lake::look(ctx, STEP)
+        ),
+        looks.at(Prerequisite::Agent, PATIENCE, late(&agent_url, agent::LATE_FIX), agent::look(ctx)),
+        looks.at(
+            Prerequisite::Model,
+            PATIENCE,
+            late("the model server", model::LATE_FIX),
+            model::look(ctx, asks_agent, STEP / 2)
+        ),
+        looks.at(Prerequisite::Argilla, PATIENCE, late(&argilla_url, argilla::LATE_FIX), argilla::look(ctx)),
+        looks.at(Prerequisite::Disk, PATIENCE, late("`df`", machine::LATE_FIX), machine::disk(ctx)),
+        own_versions(ctx),
+    );
+    let motherduck = looks.said(Prerequisite::Motherduck, || lake::motherduck(ctx, lake.looked.as_ref()));
+    let asked = [store, lake, motherduck, agent, model, argilla, disk];
+    let clocks: Vec<_> = asked.iter().filter_map(|look| look.looked.as_ref()?.as_ref().ok()?.clock).collect();
+    let clock = looks.said(Prerequisite::Clock, || machine::clock(&clocks));
+    let mut versions = own;
+    let secrets = Secrets::of(settings, ctx.env());
+    let mut checks = Vec::new();
+    for Look { what, looked, took } in asked.into_iter().chain([clock]) {
+        let looked = looked.unwrap_or_else(|| Ok(Found::unasked("skipped")));
+        if let Ok(found) = &looked {
+            versions.extend(found.versions.clone());
+        }
+        let mut check = Check::new(name(what), looked, seconds(took));
+        check.found = secrets.scrub(&check.found);
+        check.fix = check.fix.map(|fix| secrets.scrub(&fix));
+        checks.push(check);
+    }
+    DoctorReport { checks, versions, seconds: 0.0 }
+}
+
+/// The looks of one run.
+struct Looks {
+    skip: BTreeSet<Prerequisite>,
+    /// Who has not answered yet, for who watches.
+    waiting: Mutex<BTreeSet<&'static str>>,
+    progress: Progress,
+}
+
+struct Look {
+    what: Prerequisite,
+    /// None: skipped.
+    looked: Option<Result<Found, Trouble>>,
+    took: Duration,
+}
+
+impl Looks {
+    async fn at(
+        &self,
+        what: Prerequisite,
+        patience: Duration,
+        late: Trouble,
+        look: impl Future<Output = Result<Found, Trouble>>,
+    ) -> Look {
+        if self.skip.contains(&what) {
+            return Look { what, looked: None, took: Duration::ZERO };
+        }
+        let start = Instant::now();
+        self.waits_for(|waiting| waiting.insert(name(what)));
+        let looked = tokio::time::timeout(patience, Box::pin(look)).await;
+        self.waits_for(|waiting| waiting.remove(name(what)));
+        Look { what, looked: Some(looked.unwrap_or(Err(late))), took: start.elapsed() }
+    }
+
+    /// What follows from the others.
+    fn said(&self, what: Prerequisite, look: impl FnOnce() -> Result<Found, Trouble>) -> Look {
+        let looked = (!self.skip.contains(&what)).then(look);
+        Look { what, looked, took: Duration::ZERO }
+    }
+
+    fn waits_for(&self, change: impl FnOnce(&mut BTreeSet<&'static str>) -> bool) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut waiting);
+        self.progress.message(waiting.iter().copied().collect::<Vec<_>>().join(", "));
+    }
+}
+
+fn late(whom: impl fmt::Display, patience: Duration, fix: &str) -> Trouble {
+    Trouble::away(format!("{whom}: no answer within {} s", patience.as_secs()), fix)
 }
 
 /// As a stage of a pilot: a problem ends it, with every line that says what to do.
 pub async fn stage(ctx: &Ctx, args: &DoctorArgs) -> Result<Report, Failure> {
     let found = run(ctx, args).await?;
-    if let Some(failure) = found.failure() {
-        let bad = found.checks.iter().filter(|check| !matches!(check.status, Status::Ok | Status::Skipped));
-        let lines: Vec<_> = bad.map(|check| format!("{}: {}", check.name, check.found)).collect();
+    if let Some(failure) = crate::printer::Answer::failure(&found) {
+        let bad = found.checks.iter().filter(|check| check.status.is_bad());
+        let lines: Vec<_> = bad.map(Check::told).collect();
         return Err(failure.context(lines.join("\n")));
     }
-    let ok = found.checks.iter().filter(|check| check.status == Status::Ok).count() as u64;
-    let skipped = found.checks.len() as u64 - ok;
-    let report = Report::new("doctor").outcome("ok", ok).outcome_if_any("skipped", skipped);
+    let count = |status| found.checks.iter().filter(|check| check.status == status).count() as u64;
+    let warnings = found.checks.iter().filter(|check| check.status == Status::Warning);
+    let report = Report::new("doctor")
+        .outcome("ok", count(Status::Ok))
+        .outcome_if_any("warning", count(Status::Warning))
+        .outcome_if_any("skipped", count(Status::Skipped));
+    let report = warnings.fold(report, |report, check| report.note(check.told()));
     Ok(Report { seconds: found.seconds, ..report })
 }
 
@@ -148,10 +181,10 @@ pub async fn stage(ctx: &Ctx, args: &DoctorArgs) -> Result<Report, Failure> {
 pub async fn versions(ctx: &Ctx) -> BTreeMap<String, String> {
     let agent = async {
         let mut agent = Agent::connect(&ctx.settings).await?;
-        Ok::<_, Failure>(checks::versions_of(&agent.describe(Default::default()).await?))
+        Ok::<_, Failure>(agent::versions(&agent.describe(Default::default()).await?))
     };
     let argilla = async {
-        let version = argilla::connect(ctx)?.version().await?;
+        let version = super::argilla::connect(ctx)?.greet().await?.version;
         Ok::<_, Failure>(BTreeMap::from([("argilla".to_owned(), version)]))
     };
     let (own, agent, argilla) = tokio::join!(
@@ -174,57 +207,15 @@ async fn own_versions(ctx: &Ctx) -> BTreeMap<String, String> {
     versions
 }
 
-async fn timed(
-    wanted: bool,
-    look: impl Future<Output = Result<Found, Failure>>,
-) -> Option<Result<Found, Failure>> {
-    if !wanted {
-        return None;
-    }
-    let late = |_| Failure::unreachable(format!("no answer within {} s: is it up?", PATIENCE.as_secs()));
-    Some(tokio::time::timeout(PATIENCE, look).await.map_err(late).and_then(|found| found))
-}
-
-fn check(name: &'static str, found: Option<Result<String, Failure>>) -> Check {
-    let (status, found) = match found {
-        None => (Status::Skipped, String::new()),
-        Some(Ok(says)) => (Status::Ok, says),
-        Some(Err(failure)) if failure.exit_code() == 4 => (Status::Unreachable, failure.to_string()),
-        Some(Err(failure)) => (Status::Problem, failure.to_string()),
-    };
-    Check { name, status, found }
-}
-
 fn name(prerequisite: Prerequisite) -> &'static str {
     match prerequisite {
         Prerequisite::Store => "store",
         Prerequisite::Lake => "lake",
+        Prerequisite::Motherduck => "motherduck",
         Prerequisite::Agent => "agent",
+        Prerequisite::Model => "model",
         Prerequisite::Argilla => "argilla",
         Prerequisite::Disk => "disk",
         Prerequisite::Clock => "clock",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn report(found: Vec<Option<Result<String, Failure>>>) -> DoctorReport {
-        let checks = found.into_iter().map(|found| check("store", found)).collect();
-        let versions = BTreeMap::from([("control".into(), "1".into()), ("duckdb".into(), "2".into())]);
-        DoctorReport { checks, versions, seconds: 0.0 }
-    }
-
-    #[test]
-    fn a_report_reads_well_and_has_its_exit_code() {
-        let fine = || Some(Ok("all is well".to_owned()));
-        let away = || Some(Err(Failure::unreachable("nobody there: start it")));
-        let wrong = || Some(Err(Failure::config("no key: set it")));
-        let code = |found| report(found).failure().map(|failure| failure.exit_code());
-        assert_eq!(code(vec![fine(), None]), None);
-        assert_eq!(code(vec![fine(), away()]), Some(4));
-        assert_eq!(code(vec![away(), wrong()]), Some(3));
-        insta::assert_snapshot!(report(vec![fine(), None, away(), wrong()]).text());
     }
 }
