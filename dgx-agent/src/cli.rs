@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use proto::ids::BatchId;
 
-use crate::{batch::Shard, engine::Engine};
+use crate::{batch::Shard, engine::Engine, infer::Concurrency};
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 the job failed, 2 usage, 3 configuration, 4 a service is \
                           unreachable, 5 data is bad, 130 interrupted.";
@@ -124,12 +124,15 @@ pub struct EngineArgs {
     /// Longest answer; less than half of --num-ctx
     #[arg(long, value_name = "TOKENS", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(64..=65_536))]
     pub num_predict: u32,
-    /// Requests under way at the model server
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
-    pub concurrency: u32,
+    /// Requests under way at the model server: a number up to 256, or auto: found from how long its answers wait
+    #[arg(long, value_name = "auto|N", default_value = "auto")]
+    pub concurrency: Concurrency,
     /// Most requests a minute [default: as many as the server takes]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub requests_per_minute: Option<u32>,
+    /// Most tokens a minute, of prompts and answers, as estimated [default: as many as the server takes]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub tokens_per_minute: Option<u32>,
     /// Longest page text; a longer page fails as page_too_large
     #[arg(long, value_name = "MIB", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub max_page_mib: u32,
@@ -168,6 +171,8 @@ mod tests {
             &["run", "--batch-id", "b", "--shard", "1"],
             &["run", "--batch-id", "b", "--engine", "magic"],
             &["run", "--batch-id", "b", "--concurrency", "0"],
+            &["run", "--batch-id", "b", "--concurrency", "257"],
+            &["run", "--batch-id", "b", "--concurrency", "many"],
             &["nothing"],
         ] {
             assert_eq!(parse(args).expect_err("refused").exit_code(), 2, "{args:?}");

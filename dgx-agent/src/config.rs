@@ -15,7 +15,7 @@ use crate::{
     engine::Engine,
     env,
     error::Failure,
-    infer::{Endpoint, RetryPolicy, Timeouts},
+    infer::{Concurrency, Endpoint, RetryPolicy, Timeouts},
 };
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:50051";
@@ -58,8 +58,9 @@ pub struct EngineConfig {
     pub num_ctx: u32,
     pub num_predict: u32,
     /// Requests under way at the model server.
-    pub concurrency: NonZeroU32,
+    pub concurrency: Concurrency,
     pub requests_per_minute: Option<NonZeroU32>,
+    pub tokens_per_minute: Option<NonZeroU32>,
     pub timeouts: Timeouts,
     pub retry: RetryPolicy,
     pub limits: Limits,
@@ -131,8 +132,9 @@ impl EngineConfig {
             labels: args.labels,
             num_ctx,
             num_predict,
-            concurrency: NonZeroU32::new(args.concurrency).unwrap_or(NonZeroU32::MIN),
+            concurrency: args.concurrency,
             requests_per_minute: args.requests_per_minute.and_then(NonZeroU32::new),
+            tokens_per_minute: args.tokens_per_minute.and_then(NonZeroU32::new),
             timeouts: Timeouts::default(),
             retry: RetryPolicy::default(),
             limits: Limits { page_bytes, bytes_in_memory: PAGES_IN_MEMORY_BYTES.max(page_bytes) },

@@ -27,18 +27,23 @@ use proto::{
     labelset::Labelset,
     store::Store,
 };
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use error::BatchError;
 pub use plan::{PartPlan, Plan, Shard};
-pub use progress::{InFlight, Meter, Progress};
+pub use progress::{InFlight, Meter, ModelProgress, Progress};
 
 use crate::{
     config::EngineConfig,
     engine::{self, Engine, ModelServer},
 };
 use commit::Look;
+use part::Budget;
+
+/// Parts under way: one whose pages are asked about, one or two that are committed, and the next one, opened already.
+/// So the model server has work while a part is written.
+const PARTS: usize = 4;
 
 /// Commits looked at together.
 const LOOKS: usize = 8;
@@ -130,8 +135,14 @@ impl Pipeline {
         progress: &watch::Sender<Progress>,
         cancel: CancellationToken,
     ) -> Result<Done, BatchError> {
-        let run =
-            Run { pipeline: self, plan, keys: BatchKeys::new(&plan.batch), meter: Meter::new(progress) };
+        let run = Run {
+            pipeline: self,
+            plan,
+            keys: BatchKeys::new(&plan.batch),
+            meter: Meter::new(progress),
+            budget: Budget::new(self.config.limits.bytes_in_memory),
+            turn: Arc::default(),
+        };
         let done = cancel.run_until_cancelled_owned(Box::pin(run.run(shard))).await;
         done.unwrap_or(Err(BatchError::Cancelled))
     }
@@ -143,6 +154,10 @@ struct Run<'a> {
     plan: &'a Plan,
     keys: BatchKeys,
     meter: Meter<'a>,
+    /// Of page text under way, over all parts.
+    budget: Budget,
+    /// Held by the part whose pages are begun: they are begun part after part.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Run<'_> {
@@ -152,8 +167,10 @@ impl Run<'_> {
         self.meter.begin(number(parts.len()), parts.iter().map(|part| part.rows).sum());
         let mut counts = Counts::default();
         let mut bad = Vec::new();
-        for part in &parts {
-            match self.part(part).await {
+        let under_way = parts.iter().map(|part| async move { (*part, Box::pin(self.part(part)).await) });
+        let mut done = stream::iter(under_way).buffered(PARTS).boxed();
+        while let Some((part, done)) = done.next().await {
+            match done {
                 Ok(commit) => counts.add(&commit.counts),
                 Err(error) if error.is_of_a_part() => {
                     tracing::error!(batch = %self.plan.batch, part = part.number, %error, "the part is left out");
@@ -162,6 +179,7 @@ impl Run<'_> {
                 Err(error) => return Err(error),
             }
         }
+        drop(done);
         if !bad.is_empty() {
             return Err(BatchError::BadData(format!(
                 "batch {}: {} of {} parts cannot be done, all others are: {}",
@@ -175,19 +193,19 @@ impl Run<'_> {
     }
 
     async fn part(&self, part: &PartPlan) -> Result<CommitRecord, BatchError> {
-        let before = self.meter.now();
-        let commit = match commit::standing(self, part, Look::Sizes).await? {
-            Some(commit) => commit,
+        let (told, commit) = match commit::standing(self, part, Look::Sizes).await? {
+            Some(commit) => (Counts::default(), commit),
             None => self.redo(part).await?,
         };
-        self.meter.committed(&before, &commit.counts);
+        self.meter.committed(&told, &commit.counts);
         Ok(commit)
     }
 
-    async fn redo(&self, part: &PartPlan) -> Result<CommitRecord, BatchError> {
-        let annotated = Box::pin(part::annotate(self, part)).await?;
+    /// With what was told of its pages before the commit.
+    async fn redo(&self, part: &PartPlan) -> Result<(Counts, CommitRecord), BatchError> {
+        let (annotated, told) = Box::pin(part::annotate(self, part)).await?;
         self.plan.annotator.check_unchanged(&self.meter).await?;
-        Box::pin(commit::commit(self, part, annotated)).await
+        Ok((told, Box::pin(commit::commit(self, part, annotated)).await?))
     }
 
     /// Completes the batch if every part of every shard is committed.
@@ -219,7 +237,7 @@ impl Run<'_> {
         for (part, commit) in all.iter().zip(looked) {
             commits.push(match commit {
                 Some(commit) => commit,
-                None => self.redo(part).await?,
+                None => self.redo(part).await?.1,
             });
         }
         Ok(commits)

@@ -45,7 +45,8 @@ struct Page {
     spans: Vec<PageSpan>,
 }
 
-pub(super) async fn annotate(run: &Run<'_>, part: &PartPlan) -> Result<Annotated, BatchError> {
+/// The part, and what was told of its pages on the way.
+pub(super) async fn annotate(run: &Run<'_>, part: &PartPlan) -> Result<(Annotated, Counts), BatchError> {
     let store = &run.pipeline.store;
     let found = files::sha256(store, &part.key).await?;
     if found != part.sha256 {
@@ -58,7 +59,9 @@ pub(super) async fn annotate(run: &Run<'_>, part: &PartPlan) -> Result<Annotated
     }
     let file = TableFile::open(store, &store.head(&part.key).await?, Table::BatchPages).await?;
     let limits = run.pipeline.config.limits;
-    let budget = Budget::new(limits.bytes_in_memory);
+    let mut told = Counts::default();
+    let turn = run.turn.clone().lock_owned().await;
+    run.plan.annotator.begin(&run.meter).await?;
     let mut seen = Seen::default();
     let mut done = Annotated::default();
     {
@@ -70,7 +73,9 @@ pub(super) async fn annotate(run: &Run<'_>, part: &PartPlan) -> Result<Annotated
             .try_flatten()
             .try_filter_map(|row| future::ready(Ok(run.plan.repeats.at_home(part.number, row))))
             .try_filter_map(|row| future::ready(Ok(seen.first(row))))
-            .and_then(|row| budget.reserve(row))
+            .and_then(|row| run.budget.reserve(row))
+            // All pages are begun: it is the next part's turn.
+            .chain(stream::once(async { drop(turn) }).filter_map(|()| future::ready(None)))
             .map(|reserved| async {
                 let (row, _permit) = reserved?;
                 page(&run.plan.annotator, row, run).await
@@ -79,7 +84,9 @@ pub(super) async fn annotate(run: &Run<'_>, part: &PartPlan) -> Result<Annotated
             .boxed();
         while let Some(page) = pages.next().await {
             let (key, page) = page?;
-            run.meter.page(&page.counts());
+            let counts = page.counts();
+            run.meter.page(&counts);
+            told.add(&counts);
             done.pages.insert(key, page);
         }
     }
@@ -88,7 +95,7 @@ pub(super) async fn annotate(run: &Run<'_>, part: &PartPlan) -> Result<Annotated
             page.refuse(DUPLICATE_KEY);
         }
     }
-    Ok(done)
+    Ok((done, told))
 }
 
 async fn admit_all(rows: Vec<BatchPage>, page_bytes: usize) -> Result<Vec<Admitted>, BatchError> {
@@ -121,13 +128,13 @@ impl Seen {
 }
 
 /// Bytes of text that may be under way.
-struct Budget {
+pub(super) struct Budget {
     units: usize,
     free: Arc<Semaphore>,
 }
 
 impl Budget {
-    fn new(bytes: usize) -> Self {
+    pub fn new(bytes: usize) -> Self {
         let units = bytes.div_ceil(BUDGET_UNIT);
         Self { units, free: Arc::new(Semaphore::new(units)) }
     }

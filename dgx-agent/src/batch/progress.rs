@@ -6,7 +6,22 @@ use chrono::{DateTime, Utc};
 use proto::{docs::Counts, rows::Outcome};
 use tokio::sync::watch;
 
-use crate::infer::InferError;
+use crate::infer::{InferError, Move, Reason};
+
+/// How the work at the model server goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ModelProgress {
+    /// Requests there now.
+    pub in_flight: u32,
+    /// How many there may be, and why; 0 without a model server.
+    pub limit: u32,
+    pub limit_reason: Reason,
+    /// Requests sent, those that were tried again included.
+    pub requests: u64,
+    pub retries: u64,
+    /// Mentions saved from answers that were cut or broken.
+    pub salvaged: u64,
+}
 
 /// As the gRPC `Progress` has it. Of a shard: its own parts alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,8 +35,7 @@ pub struct Progress {
     pub spans: u64,
     /// Mentions that were not found on their page, and dropped.
     pub ungrounded: u64,
-    /// Requests at the model server now.
-    pub in_flight: u32,
+    pub model: ModelProgress,
     /// Set while the model server is away.
     pub waiting_since: Option<DateTime<Utc>>,
     /// Why, while it is; empty otherwise.
@@ -37,6 +51,15 @@ impl Progress {
             *self.outcomes.entry(outcome).or_default() += counts.of(outcome);
         }
     }
+
+    fn take_back(&mut self, counts: &Counts) {
+        self.pages_done -= counts.pages;
+        self.spans -= counts.spans;
+        self.ungrounded -= counts.ungrounded;
+        for outcome in Outcome::ALL {
+            *self.outcomes.entry(outcome).or_default() -= counts.of(outcome);
+        }
+    }
 }
 
 /// What the pipeline tells its progress through.
@@ -50,7 +73,9 @@ pub struct InFlight<'a>(Meter<'a>);
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.progress.send_modify(|progress| progress.in_flight = progress.in_flight.saturating_sub(1));
+        self.0.progress.send_modify(|progress| {
+            progress.model.in_flight = progress.model.in_flight.saturating_sub(1);
+        });
     }
 }
 
@@ -69,23 +94,34 @@ impl<'a> Meter<'a> {
     }
 
     /// The part is committed. `told`: what was told of its pages so far; the commit has the last word.
-    pub(super) fn committed(&self, before: &Progress, counts: &Counts) {
+    pub(super) fn committed(&self, told: &Counts, counts: &Counts) {
         self.progress.send_modify(|progress| {
-            let (in_flight, waiting_since) = (progress.in_flight, progress.waiting_since);
-            let waiting_for = std::mem::take(&mut progress.waiting_for);
-            *progress = Progress { in_flight, waiting_since, waiting_for, ..before.clone() };
+            progress.take_back(told);
             progress.parts_committed += 1;
             progress.add(counts);
         });
     }
 
-    pub(super) fn now(&self) -> Progress {
-        self.progress.borrow().clone()
+    pub fn request(&self, again: bool) -> InFlight<'a> {
+        self.progress.send_modify(|progress| {
+            progress.model.in_flight += 1;
+            progress.model.requests += 1;
+            progress.model.retries += u64::from(again);
+        });
+        InFlight(*self)
     }
 
-    pub fn request(&self) -> InFlight<'a> {
-        self.progress.send_modify(|progress| progress.in_flight += 1);
-        InFlight(*self)
+    /// How many requests may be in flight.
+    pub fn moved(&self, moved: Move) {
+        self.progress.send_modify(|progress| {
+            progress.model.limit = moved.limit;
+            progress.model.limit_reason = moved.reason;
+        });
+    }
+
+    /// Mentions were saved from an answer that was cut or broken.
+    pub fn salvaged(&self, mentions: usize) {
+        self.progress.send_modify(|progress| progress.model.salvaged += mentions as u64);
     }
 
     /// The model server is away; the first word of it stands until it answers.

@@ -45,11 +45,14 @@ pub async fn run(config: RunConfig, env: &Env) -> Result<(), Failure> {
     let plan =
         cancel.run_until_cancelled(planned).await.unwrap_or(Err(crate::batch::BatchError::Cancelled))?;
     let (progress, watched) = watch::channel(Progress::default());
-    let shown = tokio::spawn(show(watched, !config.json && io::stderr().is_terminal()));
+    let live = !config.json && io::stderr().is_terminal();
+    let shown = live.then(|| tokio::spawn(show(watched)));
     let done = pipeline.run(&plan, config.shard, &progress, cancel).await;
     drop(progress);
-    // It ends with the channel; if it did not, nothing is lost.
-    let _ = shown.await;
+    if let Some(shown) = shown {
+        // It ends with the channel; if it did not, nothing is lost.
+        let _ = shown.await;
+    }
     print(&plan, &done?, config.json);
     Ok(())
 }
@@ -90,14 +93,15 @@ fn text(summary: &Summary<'_>) -> String {
 }
 
 /// A bar on stderr, where somebody looks; gone at the end.
-async fn show(mut watched: watch::Receiver<Progress>, live: bool) {
-    let target = if live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let bar = ProgressBar::with_draw_target(Some(0), target);
+async fn show(mut watched: watch::Receiver<Progress>) {
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} pages {msg}") {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(200));
+    // More often nobody sees it, and a page may take less than a millisecond.
     while watched.changed().await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
         let now = watched.borrow_and_update().clone();
         bar.set_length(now.pages);
         bar.set_position(now.pages_done);

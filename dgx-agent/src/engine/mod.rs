@@ -7,6 +7,7 @@
 //!
 //! A page that cannot be done is a result with a reason; an error means that no page of the batch can.
 
+mod asker;
 mod ollama;
 mod rules;
 mod work;
@@ -195,6 +196,14 @@ impl Annotator {
             result.spans = overlap::resolve(result.spans, |span| &span.span, &self.labelset);
         }
         Ok(result)
+    }
+
+    /// Makes the model server ready, the first time.
+    pub async fn begin(&self, meter: &Meter<'_>) -> Result<(), BatchError> {
+        match &self.ollama {
+            Some(ollama) => ollama.begin(meter).await,
+            None => Ok(()),
+        }
     }
 
     /// How many pages to have under way: enough that neither the processors nor the model server wait for one.

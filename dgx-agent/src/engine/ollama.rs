@@ -3,21 +3,21 @@
 //! Constraints: a permit is held before a prompt is formed; a server that is away makes a page wait, without end,
 //! and costs it nothing; what was cut is asked again in halves, and only then is saved what can be.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{StreamExt, stream};
 use proto::labelset::{Labelset, Mention};
 use serde_json::json;
 
-use super::{INTERNAL_ERROR, Identity, PageResult, PageSpan, Source, Stamp, on_rayon};
+use super::{INTERNAL_ERROR, Identity, PageResult, PageSpan, Source, Stamp, asker::Asker, on_rayon};
 use crate::{
     batch::{BatchError, Meter},
     chunk::{Chunk, ChunkBudget, chunks, estimated_tokens},
     config::EngineConfig,
     ground::{Grounded, ground},
     infer::{
-        Class, Client, Decision, InferError, Limiter, ModelParams, Partial, Preflight, RequestTemplate,
-        RetryPolicy, Tries, preflight,
+        Class, Client, Decision, InferError, ModelParams, Partial, Preflight, RequestTemplate, Tries,
+        preflight,
     },
     parse::{parse_answer, salvage},
     prompt::Prompt,
@@ -46,14 +46,9 @@ pub struct ModelServer {
 
 #[derive(Debug)]
 pub(super) struct OllamaEngine {
-    client: Client,
-    limiter: Limiter,
-    retry: RetryPolicy,
-    template: RequestTemplate,
-    prompt: Prompt,
-    budget: ChunkBudget,
+    asker: Asker,
+    chunks: ChunkBudget,
     labelset: Arc<Labelset>,
-    concurrency: usize,
     identity: Identity,
 }
 
@@ -67,8 +62,9 @@ struct Answered {
 /// What came of asking about a piece.
 enum Asked {
     Answered(Answered),
-    /// The prompt or the answer did not fit; with the answer as far as it came.
-    TooLarge {
+    /// To be asked about in halves, so often; with the answer as far as it came.
+    Halve {
+        times: u32,
         reason: &'static str,
         partial: String,
     },
@@ -92,15 +88,11 @@ impl OllamaEngine {
         let found =
             preflight(&client, &params).await.map_err(|error| BatchError::from_model_server(&error))?;
         let prompt = Prompt::new(&labelset);
+        let template = RequestTemplate::new(params.clone(), prompt.system.clone(), prompt.schema.clone());
         Ok(Self {
-            limiter: Limiter::new(config.concurrency, config.requests_per_minute),
-            retry: config.retry,
-            budget: ChunkBudget::new(params.num_ctx, params.num_predict, &prompt),
-            concurrency: config.concurrency.get() as usize,
+            chunks: ChunkBudget::new(params.num_ctx, params.num_predict, &prompt),
             identity: identity(&params, &prompt, found.digest),
-            template: RequestTemplate::new(params, prompt.system.clone(), prompt.schema.clone()),
-            client,
-            prompt,
+            asker: Asker::new(client, template, prompt, config),
             labelset,
         })
     }
@@ -110,26 +102,15 @@ impl OllamaEngine {
     }
 
     pub fn concurrency(&self) -> usize {
-        self.concurrency
+        self.asker.most_at_once()
     }
 
-    /// Waits for a server that is away: the pages are done, and must not be lost for this.
+    pub async fn begin(&self, meter: &Meter<'_>) -> Result<(), BatchError> {
+        self.asker.warm_up(meter).await.map_err(|error| BatchError::from_model_server(&error))
+    }
+
     pub async fn check_unchanged(&self, meter: &Meter<'_>) -> Result<(), BatchError> {
-        let mut tries = Tries::default();
-        let now = loop {
-            let error = match preflight(&self.client, self.template.params()).await {
-                Ok(found) => break found.digest,
-                Err(error) => error,
-            };
-            match self.retry.decide(&error, &mut tries, rand::random) {
-                Decision::GiveUp => return Err(BatchError::from_model_server(&error)),
-                Decision::RetryAfter(pause) => {
-                    meter.waiting(&error);
-                    tokio::time::sleep(pause).await;
-                }
-            }
-        };
-        meter.answered();
+        let now = self.asker.digest(meter).await.map_err(|error| BatchError::from_model_server(&error))?;
         let Stamp { model, digest, .. } = &self.identity.stamp;
         if now == *digest {
             return Ok(());
@@ -137,14 +118,14 @@ impl OllamaEngine {
         Err(BatchError::Differs(format!(
             "the model {model} at {} changed during the batch (digest {digest} before, {now} now): pull the old one \
              again, or make a new batch with this one as its parent",
-            self.client.url()
+            self.asker.client.url()
         )))
     }
 
     pub async fn annotate(&self, text: Arc<str>, meter: &Meter<'_>) -> Result<PageResult, InferError> {
-        let pieces = chunks(&text, self.budget);
+        let pieces = chunks(&text, self.chunks);
         let mut answers =
-            stream::iter(pieces).map(|piece| self.piece(piece, meter)).buffered(self.concurrency).boxed();
+            stream::iter(pieces).map(|piece| self.piece(piece, meter)).buffered(self.concurrency()).boxed();
         let mut page = PageResult::default();
         while let Some(piece) = answers.next().await {
             page.add(piece?);
@@ -160,15 +141,22 @@ impl OllamaEngine {
         let mut result = PageResult::default();
         let mut left = vec![(piece, 0)];
         while let Some((piece, halved)) = left.pop() {
+            if halved < MAX_HALVINGS && !self.asker.fits(&piece.text) {
+                let halves = halves(&piece);
+                if halves.len() > 1 {
+                    left.extend(halves.into_iter().rev().map(|half| (half, halved + 1)));
+                    continue;
+                }
+            }
             match self.ask(&piece.text, meter, &mut result).await? {
                 Asked::Answered(answered) => result.take(&piece, answered),
-                Asked::TooLarge { reason, partial } => {
-                    let halves = if halved < MAX_HALVINGS { halves(&piece) } else { Vec::new() };
+                Asked::Halve { times, reason, partial } => {
+                    let halves = if halved < times { halves(&piece) } else { Vec::new() };
                     if halves.len() > 1 {
                         left.extend(halves.into_iter().rev().map(|half| (half, halved + 1)));
                         continue;
                     }
-                    match self.save(partial, &piece.text).await {
+                    match self.save(partial, &piece.text, meter).await {
                         Some(answered) => result.take(&piece, answered),
                         None => return Ok(PageResult { failed: Some(reason), ..result }),
                     }
@@ -181,25 +169,12 @@ impl OllamaEngine {
 
     /// Asks until there is an answer, or none is to be had.
     async fn ask(&self, text: &str, meter: &Meter<'_>, spent: &mut PageResult) -> Result<Asked, InferError> {
-        let _permit = self.limiter.permit().await;
+        self.asker.begins();
         let mut tries = Tries::default();
         loop {
-            self.limiter.pace().await;
-            let body = self.template.body(self.prompt.user(text), tries.bad_answers());
-            tries.sent += 1;
-            spent.attempts += 1;
-            let in_flight = meter.request();
-            let begun = Instant::now();
-            let answer = self.client.chat(body, self.template.params()).await;
-            spent.latency += begun.elapsed();
-            drop(in_flight);
-
             let mut broken = String::new();
-            let error = match answer {
+            let error = match self.asker.ask(text, &mut tries, meter, spent).await {
                 Ok(completion) => {
-                    meter.answered();
-                    spent.prompt_tokens += completion.prompt_tokens.unwrap_or(0);
-                    spent.output_tokens += completion.output_tokens.unwrap_or(0);
                     match self.read(completion.content, text).await {
                         Some(Read::Whole(answered)) => return Ok(Asked::Answered(answered)),
                         Some(Read::Broken(content)) => broken = content,
@@ -211,24 +186,13 @@ impl OllamaEngine {
                 }
                 Err(error) => error,
             };
-            match error.class() {
-                Class::Fatal => return Err(error),
-                Class::Away { .. } => meter.waiting(&error),
-                _ => meter.answered(),
+            if error.class_in_batch() == Class::Fatal {
+                return Err(error);
             }
-            match self.retry.decide(&error, &mut tries, rand::random) {
+            match self.asker.decide(&error, &mut tries) {
                 Decision::RetryAfter(pause) => tokio::time::sleep(pause).await,
-                Decision::GiveUp => return Ok(self.given_up(error, broken, text).await),
+                Decision::GiveUp => return Ok(given_up(error, broken)),
             }
-        }
-    }
-
-    async fn given_up(&self, error: InferError, broken: String, text: &str) -> Asked {
-        let reason = error.reason();
-        match (error.class(), error) {
-            (_, InferError::AnswerCut { partial: Partial(partial) }) => Asked::TooLarge { reason, partial },
-            (Class::TooLarge, _) => Asked::TooLarge { reason, partial: String::new() },
-            _ => self.save(broken, text).await.map_or(Asked::Failed(reason), Asked::Answered),
         }
     }
 
@@ -243,13 +207,15 @@ impl OllamaEngine {
     }
 
     /// The whole mentions of a cut or broken answer; None when there are none. What was lost counts as ungrounded.
-    async fn save(&self, content: String, text: &str) -> Option<Answered> {
+    async fn save(&self, content: String, text: &str, meter: &Meter<'_>) -> Option<Answered> {
         let (labelset, text) = (self.labelset.clone(), text.to_owned());
         let saved = on_rayon(move || {
             let saved = salvage(&content);
             (!saved.mentions.is_empty()).then(|| placed(&text, &saved.mentions, saved.lost, &labelset))
         });
-        saved.await.ok().flatten()
+        let saved = saved.await.ok().flatten()?;
+        meter.salvaged(saved.grounded.spans.len() + saved.grounded.ungrounded.len());
+        Some(saved)
     }
 }
 
@@ -263,6 +229,19 @@ impl PageResult {
             span.end += piece.start;
             PageSpan { span, source: Source::Ollama }
         }));
+    }
+}
+
+fn given_up(error: InferError, broken: String) -> Asked {
+    let reason = error.reason();
+    match (error.class(), error) {
+        (_, InferError::AnswerCut { partial: Partial(partial) }) => {
+            Asked::Halve { times: MAX_HALVINGS, reason, partial }
+        }
+        (Class::TooLarge, _) => Asked::Halve { times: MAX_HALVINGS, reason, partial: String::new() },
+        // Another seed did not help; of what fails so, a half seldom does where both halves do not.
+        (Class::BadAnswer, _) => Asked::Halve { times: 1, reason, partial: broken },
+        _ => Asked::Failed(reason),
     }
 }
 

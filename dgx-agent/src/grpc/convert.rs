@@ -53,6 +53,11 @@ fn progress(progress: &JobProgress) -> grpc::Progress {
         ungrounded: counts.ungrounded,
         in_flight: progress.in_flight,
         waiting_since: progress.waiting.as_ref().map(|waiting| timestamp(waiting.since)),
+        limit: progress.model.limit,
+        limit_reason: progress.model.limit_reason.clone(),
+        requests: progress.model.requests,
+        retries: progress.model.retries,
+        salvaged: progress.model.salvaged,
     }
 }
 
@@ -150,7 +155,15 @@ mod tests {
         counts.add_page(Outcome::Suggested, None, 3, 1);
         counts.add_page(Outcome::Empty, Some("blank_text"), 0, 0);
         let waiting = Some(Waiting { since: time, reason: "the server is away".into() });
-        job.progress = JobProgress { parts: 2, parts_committed: 1, pages: 9, counts, in_flight: 4, waiting };
+        job.progress = JobProgress {
+            parts: 2,
+            parts_committed: 1,
+            pages: 9,
+            counts,
+            in_flight: 4,
+            waiting,
+            ..JobProgress::default()
+        };
         let told = batch(&job);
         assert_eq!((told.batch_id.as_str(), told.state()), ("b-1", grpc::BatchState::Queued));
         assert_eq!(told.reason, "the server is away");

@@ -131,6 +131,11 @@ impl Client {
         self.endpoint.url()
     }
 
+    /// The longest that an answer may take.
+    pub fn patience(&self) -> Duration {
+        self.timeouts.total
+    }
+
     /// `GET path`, a small JSON document.
     pub(super) async fn get(&self, path: &str) -> Result<Value, InferError> {
         let request = self.http.get(self.join(path)).timeout(self.timeouts.idle);

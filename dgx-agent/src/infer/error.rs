@@ -102,6 +102,15 @@ impl InferError {
         }
     }
 
+    /// The same once the server has answered well: an access proxy whose token ran out is a server that is away, and
+    /// the work that is done is kept.
+    pub fn class_in_batch(&self) -> Class {
+        match self {
+            Self::LoginPage { .. } => Class::Away { retry_after: None },
+            _ => self.class(),
+        }
+    }
+
     /// The ledger's `reason` for a page that fails with this error: short and stable.
     pub fn reason(&self) -> &'static str {
         match self {

@@ -1,9 +1,10 @@
 //! Completions from an Ollama server.
 //!
 //! ```text
-//! request ─► limiter ─► transport ─► ndjson ─► Completion
-//!                          │
-//!                          └─► error (class) ─► retry (policy) ─► again, or give up
+//! request ─► breaker ─► limiter ─► transport ─► ndjson, runaway ─► Completion ─► tokens (learned)
+//!                          ▲           │                               │
+//!                          │           └─► error (class) ─► retry ─► again, in halves, or give up
+//!                          └── controller ◄────────────────────────────┘
 //! ```
 //!
 //! Constraints, from `contracts/ollama.md`:
@@ -13,19 +14,26 @@
 //! - all requests of a batch carry the same load-time options, else the server reloads the model;
 //! - dropping the future of a request closes its connection, which stops the generation.
 
+mod breaker;
 mod client;
+mod controller;
 mod error;
 mod limiter;
 mod ndjson;
 mod preflight;
 mod request;
 mod retry;
+mod runaway;
+mod tokens;
 mod transport;
 
+pub use breaker::{Breaker, Struck};
 pub use client::{Client, Endpoint, Timeouts};
+pub use controller::{Concurrency, Controller, Move, Reason, Sample, Timing};
 pub use error::{Class, InferError, Partial};
 pub use limiter::{Limiter, Permit};
-pub use preflight::{Loaded, Preflight, preflight};
+pub use preflight::{Loaded, Preflight, digest, loaded_context, preflight};
 pub use request::{ModelParams, RequestTemplate};
-pub use retry::{Decision, RetryPolicy, Tries};
+pub use retry::{Decision, RetryBudget, RetryPolicy, Tries};
+pub use tokens::Learned;
 pub use transport::Completion;

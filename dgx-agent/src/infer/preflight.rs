@@ -48,6 +48,8 @@ struct Model {
     size: u64,
     #[serde(default)]
     size_vram: u64,
+    #[serde(default)]
+    context_length: Option<u64>,
 }
 
 /// Asks `version`, `tags`, `show` and `ps`.
@@ -70,6 +72,25 @@ pub async fn preflight(client: &Client, params: &ModelParams) -> Result<Prefligh
     let loaded = find(&loaded, &params.model)
         .map(|model| Loaded { size_bytes: model.size, size_vram_bytes: model.size_vram });
     Ok(Preflight { version: version.version, digest: model.digest.clone(), context_length, loaded })
+}
+
+/// The model's digest now.
+pub async fn digest(client: &Client, model: &str) -> Result<String, InferError> {
+    let tags: Models = read(client.get("api/tags").await?)?;
+    let found = find(&tags, model).map(|model| model.digest.clone());
+    found.ok_or_else(|| InferError::ModelMissing { model: model.to_owned() })
+}
+
+/// The model in memory, and the context it was loaded with, if the server says.
+pub async fn loaded_context(
+    client: &Client,
+    model: &str,
+) -> Result<Option<(Loaded, Option<u64>)>, InferError> {
+    let loaded: Models = read(client.get("api/ps").await?)?;
+    Ok(find(&loaded, model).map(|model| {
+        let loaded = Loaded { size_bytes: model.size, size_vram_bytes: model.size_vram };
+        (loaded, model.context_length)
+    }))
 }
 
 fn read<T: for<'de> Deserialize<'de>>(value: Value) -> Result<T, InferError> {
@@ -104,7 +125,15 @@ mod tests {
     use super::*;
 
     fn models(name: &str) -> Models {
-        Models { models: vec![Model { name: name.into(), digest: "d".into(), size: 1, size_vram: 1 }] }
+        Models {
+            models: vec![Model {
+                name: name.into(),
+                digest: "d".into(),
+                size: 1,
+                size_vram: 1,
+                context_length: None,
+            }],
+        }
     }
 
     #[test]

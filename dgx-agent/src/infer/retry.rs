@@ -1,10 +1,13 @@
 //! How often and when a failed request is repeated. What failed is `error`'s business.
 //!
 //! Full jitter (a uniform pause between zero and an exponential bound), so that requests that failed together
-//! do not come back together. Waiting for a server that is away has no end here and costs a page no try:
-//! the caller bounds it.
+//! do not come back together. A server that is away for all is the breaker's business and costs a page no try; one that
+//! turns off this request alone, again and again, fails it.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use super::error::{Class, InferError};
 
@@ -20,6 +23,8 @@ pub struct RetryPolicy {
     pub max_tries: u32,
     /// Tries of a request that gets bad answers, the first included.
     pub max_answers: u32,
+    /// Times that a request is turned off while the server is there.
+    pub max_away: u32,
 }
 
 impl Default for RetryPolicy {
@@ -30,7 +35,32 @@ impl Default for RetryPolicy {
             max_retry_after: Duration::from_secs(120),
             max_tries: 5,
             max_answers: 2,
+            max_away: 10,
         }
+    }
+}
+
+/// What a batch may spend on trying again: half of what it asks, and some for small batches. A server that fails on
+/// everything is not asked many times what it should be.
+#[derive(Debug, Default)]
+pub struct RetryBudget {
+    asked: AtomicU64,
+    spent: AtomicU64,
+}
+
+/// Of every batch.
+const RETRIES_OF_ALL: u64 = 100;
+
+impl RetryBudget {
+    /// A piece is asked about for the first time.
+    pub fn asked(&self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes one retry; false when there is none left.
+    pub fn take(&self) -> bool {
+        let most = RETRIES_OF_ALL + self.asked.load(Ordering::Relaxed) / 2;
+        self.spent.fetch_add(1, Ordering::Relaxed) < most
     }
 }
 
@@ -42,9 +72,21 @@ pub struct Tries {
     transient: u32,
     bad_answers: u32,
     away: u32,
+    forgiven: u32,
 }
 
+/// Outages that a request may outlast without a loss.
+const MAX_FORGIVEN: u32 = 3;
+
 impl Tries {
+    /// The server was away: what it failed on before is not counted. Not for ever: this request may be what it dies of.
+    pub fn forgive(&mut self) {
+        if self.forgiven < MAX_FORGIVEN {
+            self.forgiven += 1;
+            (self.transient, self.away) = (0, 0);
+        }
+    }
+
     /// Bad answers so far: the caller's seed for the next request.
     pub fn bad_answers(&self) -> u32 {
         self.bad_answers
@@ -61,7 +103,7 @@ pub enum Decision {
 impl RetryPolicy {
     /// Counts `error` in `tries` and decides. `random` gives a number in `0.0..1.0`.
     pub fn decide(&self, error: &InferError, tries: &mut Tries, random: impl FnOnce() -> f64) -> Decision {
-        match error.class() {
+        match error.class_in_batch() {
             Class::Fatal | Class::Rejected | Class::TooLarge => Decision::GiveUp,
             Class::BadAnswer => {
                 tries.bad_answers += 1;
@@ -78,13 +120,22 @@ impl RetryPolicy {
                 Decision::RetryAfter(self.pause(tries.transient, random()))
             }
             Class::Away { retry_after } => {
-                tries.away += 1;
-                let pause = self.pause(tries.away, random());
+                // Nobody was there to turn it off.
+                tries.away += u32::from(!matches!(error, InferError::Unreachable { .. }));
+                if tries.away >= self.max_away {
+                    return Decision::GiveUp;
+                }
+                let pause = self.pause(tries.away.max(1), random());
                 Decision::RetryAfter(
                     retry_after.map_or(pause, |asked| pause + asked.min(self.max_retry_after)),
                 )
             }
         }
+    }
+
+    /// Before a probe of a server that is away, after so many that failed.
+    pub fn probe_pause(&self, failed: u32, random: f64) -> Duration {
+        self.pause(failed + 1, random)
     }
 
     fn pause(&self, failures: u32, random: f64) -> Duration {
@@ -117,7 +168,22 @@ mod tests {
         for _ in 0..100 {
             assert_ne!(decide(&error, &mut tries), Decision::GiveUp);
         }
-        assert_eq!(decide(&error, &mut tries), Decision::RetryAfter(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn a_request_that_is_turned_off_again_and_again_fails_alone() {
+        let busy =
+            InferError::Busy { url: String::new(), status: 503, message: String::new(), retry_after: None };
+        let mut tries = Tries::default();
+        let tried = (0..).take_while(|_| decide(&busy, &mut tries) != Decision::GiveUp).count();
+        assert_eq!(tried, 9);
+    }
+
+    #[test]
+    fn the_budget_grows_with_the_batch_and_has_an_end() {
+        let budget = RetryBudget::default();
+        (0..50).for_each(|_| budget.asked());
+        assert_eq!((0..1000).filter(|_| budget.take()).count(), 125);
     }
 
     #[test]

@@ -8,16 +8,16 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::client::Client;
+use super::controller::Timing;
 use super::error::{InferError, Partial};
 use super::ndjson::LineSplitter;
 use super::request::ModelParams;
+use super::runaway::Watch;
 
 /// Longest line of a stream: a chunk holds a token or a few, a whole answer at most.
 const MAX_LINE: usize = 4 << 20;
 /// Bytes an answer may have for each token of `num_predict`; beyond it the server ignores `num_predict`.
 const MAX_BYTES_PER_TOKEN: usize = 64;
-/// A run of white space this long is no JSON that anybody wants.
-const MAX_WHITESPACE_RUN: usize = 400;
 
 /// A finished answer with the server's own counts, as far as it gave them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +25,7 @@ pub struct Completion {
     pub content: String,
     pub prompt_tokens: Option<u64>,
     pub output_tokens: Option<u64>,
+    pub timing: Option<Timing>,
 }
 
 /// One line of the stream.
@@ -36,7 +37,24 @@ struct Chunk {
     done_reason: Option<String>,
     prompt_eval_count: Option<u64>,
     eval_count: Option<u64>,
+    /// In nanoseconds.
+    total_duration: Option<u64>,
+    load_duration: Option<u64>,
+    prompt_eval_duration: Option<u64>,
+    eval_duration: Option<u64>,
     error: Option<Value>,
+}
+
+impl Chunk {
+    /// A prompt that was in the cache took no time, and its duration may be left out.
+    fn timing(&self) -> Option<Timing> {
+        let of = |nanoseconds: Option<u64>| Duration::from_nanos(nanoseconds.unwrap_or(0));
+        Some(Timing {
+            total: Duration::from_nanos(self.total_duration?),
+            load: of(self.load_duration),
+            served: of(self.prompt_eval_duration) + Duration::from_nanos(self.eval_duration?),
+        })
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -46,11 +64,20 @@ struct Message {
 }
 
 impl Client {
-    /// Sends `body` to `/api/chat` and waits for the whole answer.
+    /// Sends `body` to `/api/chat` and waits for the whole answer as long as the client's time-outs allow.
+    pub async fn chat(&self, body: Vec<u8>, params: &ModelParams) -> Result<Completion, InferError> {
+        self.chat_within(self.timeouts.total, body, params).await
+    }
+
+    /// The same within `total`, where that is known better.
     ///
     /// Cancel-safe: dropping the future closes the connection, and the server stops generating.
-    pub async fn chat(&self, body: Vec<u8>, params: &ModelParams) -> Result<Completion, InferError> {
-        let total = self.timeouts.total;
+    pub async fn chat_within(
+        &self,
+        total: Duration,
+        body: Vec<u8>,
+        params: &ModelParams,
+    ) -> Result<Completion, InferError> {
         timeout(total, self.chat_untimed(body, params))
             .await
             .unwrap_or(Err(InferError::TimedOut { what: "finished answer", seconds: total.as_secs() }))
@@ -92,13 +119,13 @@ impl Client {
 struct Answer<'a> {
     params: &'a ModelParams,
     content: String,
-    whitespace_run: usize,
+    watch: Watch,
     last: Chunk,
 }
 
 impl<'a> Answer<'a> {
     fn new(params: &'a ModelParams) -> Self {
-        Self { params, content: String::new(), whitespace_run: 0, last: Chunk::default() }
+        Self { params, content: String::new(), watch: Watch::default(), last: Chunk::default() }
     }
 
     /// Takes a line; true when it was the last.
@@ -117,12 +144,8 @@ impl<'a> Answer<'a> {
     }
 
     fn stop_runaway(&mut self, added: &str) -> Result<(), InferError> {
-        match added.trim_ascii_end() {
-            "" => self.whitespace_run += added.len(),
-            text => self.whitespace_run = added.len() - text.len(),
-        }
-        if self.whitespace_run > MAX_WHITESPACE_RUN {
-            return Err(InferError::Runaway { what: "white space without end" });
+        if let Some(what) = self.watch.look(&self.content, added.len()) {
+            return Err(InferError::Runaway { what });
         }
         if self.content.len() > self.params.num_predict as usize * MAX_BYTES_PER_TOKEN {
             return Err(InferError::Runaway { what: "far more text than num_predict allows" });
@@ -147,6 +170,7 @@ impl<'a> Answer<'a> {
             content: self.content,
             prompt_tokens: self.last.prompt_eval_count,
             output_tokens: self.last.eval_count,
+            timing: self.last.timing(),
         })
     }
 }

@@ -74,6 +74,20 @@ pub struct JobProgress {
     /// Requests at the model server now.
     pub in_flight: u32,
     pub waiting: Option<Waiting>,
+    #[serde(default)]
+    pub model: ModelUse,
+}
+
+/// How the model server is used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelUse {
+    /// Requests that may be there at once; 0 without a model server.
+    pub limit: u32,
+    pub limit_reason: String,
+    pub requests: u64,
+    pub retries: u64,
+    /// Mentions saved from answers that were cut or broken.
+    pub salvaged: u64,
 }
 
 /// Why nothing moves for now.

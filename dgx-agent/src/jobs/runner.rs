@@ -22,6 +22,9 @@ use crate::batch::{BatchError, Progress};
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// Progress is passed on no more often: a page may take less than a millisecond.
+const TELL_EVERY: Duration = Duration::from_millis(100);
+
 /// Longest reason that is kept, in characters.
 const MAX_REASON: usize = 4000;
 
@@ -184,6 +187,8 @@ impl<W: Work> Runner<W> {
         };
         tokio::pin!(overdue);
         let mut open = true;
+        let mut tells = time::interval(TELL_EVERY);
+        tells.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         let ended = loop {
             tokio::select! {
                 ended = &mut *run => break ended,
@@ -191,10 +196,11 @@ impl<W: Work> Runner<W> {
                     tracing::warn!(batch = %job.batch, patience = ?self.patience, "the run is dropped: it did not stop in time");
                     return Ok(None);
                 }
-                changed = progress.changed(), if open => {
-                    open = changed.is_ok();
-                    self.advance(job, &mut progress).await?;
-                }
+                _ = tells.tick(), if open => match progress.has_changed() {
+                    Ok(true) => self.advance(job, &mut progress).await?,
+                    Ok(false) => {}
+                    Err(_) => open = false,
+                },
             }
         };
         self.advance(job, &mut progress).await?;

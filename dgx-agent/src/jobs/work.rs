@@ -11,7 +11,7 @@ use proto::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::job::{Ask, Identity, JobProgress, Waiting};
+use super::job::{Ask, Identity, JobProgress, ModelUse, Waiting};
 use crate::{
     batch::{BatchError, Description, Pipeline, Plan, Progress},
     engine::Engine,
@@ -120,8 +120,18 @@ impl From<&Progress> for JobProgress {
             parts_committed: progress.parts_committed,
             pages: progress.pages,
             counts,
-            in_flight: progress.in_flight,
+            in_flight: progress.model.in_flight,
             waiting: progress.waiting_since.map(|since| Waiting { since, reason }),
+            model: ModelUse {
+                limit: progress.model.limit,
+                limit_reason: match progress.model.limit {
+                    0 => String::new(),
+                    _ => progress.model.limit_reason.to_string(),
+                },
+                requests: progress.model.requests,
+                retries: progress.model.retries,
+                salvaged: progress.model.salvaged,
+            },
         }
     }
 }

@@ -87,14 +87,15 @@ async fn hybrid_merges_both() {
 
 #[tokio::test]
 async fn failures_of_the_server_are_tried_again() {
-    for faults in [["--fail-first", "2"], ["--silent-end", "1"]] {
+    // The warm-up meets the first of each kind; the one that the server fails on is repeated until it does not.
+    for (faults, of_pages) in [(["--fail-first", "2"], 0), (["--silent-end", "2"], 1)] {
         let setup = Setup::start(4, &faults).await;
         let done = setup.run(&["--concurrency", "1"]);
         assert_eq!(done.code, Some(0), "{}", done.stderr);
         let ledger = setup.ledger().await;
         assert!(ledger.iter().all(|row| row.outcome != Outcome::Failed), "{faults:?}");
         let extra: i32 = ledger.iter().map(|row| row.attempts - row.chunks).sum();
-        assert_eq!(extra, faults[1].parse::<i32>().unwrap(), "{faults:?}");
+        assert_eq!(extra, of_pages, "{faults:?}");
     }
 }
 
@@ -104,7 +105,7 @@ async fn a_server_that_always_fails_costs_pages_with_a_reason() {
     assert_eq!(setup.run(&[]).code, Some(0));
     for row in setup.ledger().await {
         assert_eq!((row.outcome, row.reason.as_deref()), (Outcome::Failed, Some("model_output_unfinished")));
-        assert_eq!((row.spans, row.attempts), (0, 2));
+        assert!(row.spans == 0 && (2..=4).contains(&row.attempts), "another seed, then a half: {row:?}");
     }
     assert!(setup.batch.suggestions().await.unwrap().is_empty());
     assert!(setup.batch.is_complete().await.unwrap());
@@ -112,7 +113,7 @@ async fn a_server_that_always_fails_costs_pages_with_a_reason() {
 
 #[tokio::test]
 async fn what_was_cut_is_asked_in_halves_and_then_saved() {
-    let once = Setup::start(3, &["--cut", "1"]).await;
+    let once = Setup::start(3, &["--cut", "2"]).await;
     assert_eq!(once.run(&["--concurrency", "1"]).code, Some(0));
     let ledger = once.ledger().await;
     assert!(ledger.iter().all(|row| row.outcome != Outcome::Failed));
@@ -136,7 +137,7 @@ async fn what_was_cut_is_asked_in_halves_and_then_saved() {
 
 #[tokio::test]
 async fn an_overflow_is_split_and_has_an_end() {
-    let once = Setup::start(2, &["--context-overflow", "1"]).await;
+    let once = Setup::start(2, &["--context-overflow", "2"]).await;
     assert_eq!(once.run(&["--concurrency", "1"]).code, Some(0));
     assert!(once.ledger().await.iter().all(|row| row.outcome != Outcome::Failed));
 

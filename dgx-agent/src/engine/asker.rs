@@ -1,0 +1,236 @@
+//! One model on one Ollama server, as a batch asks it: at the server's pace, and only while it is there.
+//!
+//! ```text
+//! warm_up (once) ─► ask: wait while it is away ─► rates ─► permit ─► chat ─► learn, tell the controller and the breaker
+//! ```
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use tokio::sync::OnceCell;
+
+use super::PageResult;
+use crate::{
+    batch::Meter,
+    config::EngineConfig,
+    infer::{
+        Breaker, Class, Client, Completion, Controller, Decision, InferError, Learned, Limiter,
+        RequestTemplate, RetryBudget, RetryPolicy, Tries, digest, loaded_context,
+    },
+    prompt::Prompt,
+};
+
+/// What a server that is to be shown to work is asked: a page that any model reads at once.
+const WARM_UP: &str = "IMO No.: 9074729";
+
+#[derive(Debug)]
+pub(super) struct Asker {
+    pub client: Client,
+    pub template: RequestTemplate,
+    prompt: Prompt,
+    limiter: Limiter,
+    breaker: Breaker,
+    retry: RetryPolicy,
+    budget: RetryBudget,
+    learned: Mutex<Learned>,
+    warm: OnceCell<()>,
+}
+
+impl Asker {
+    pub fn new(client: Client, template: RequestTemplate, prompt: Prompt, config: &EngineConfig) -> Self {
+        let limiter = Limiter::new(
+            Controller::new(config.concurrency),
+            config.requests_per_minute,
+            config.tokens_per_minute,
+        );
+        Self {
+            client,
+            template,
+            prompt,
+            limiter,
+            breaker: Breaker::default(),
+            retry: config.retry,
+            budget: RetryBudget::default(),
+            learned: Mutex::default(),
+            warm: OnceCell::new(),
+        }
+    }
+
+    pub fn most_at_once(&self) -> usize {
+        self.limiter.cap() as usize
+    }
+
+    /// Loads the model, sees that it takes the schema and has the context that was asked for; once a batch.
+    pub async fn warm_up(&self, meter: &Meter<'_>) -> Result<(), InferError> {
+        let warm = async {
+            let mut tries = Tries::default();
+            let mut spent = PageResult::default();
+            while let Err(error) = self.ask(WARM_UP, &mut tries, meter, &mut spent).await {
+                // A proxy that refuses the first request refuses all: its class in a batch is for later.
+                match error.class() {
+                    Class::Fatal => return Err(error),
+                    // It answered as it was asked to; what is no use will show page by page.
+                    Class::BadAnswer | Class::TooLarge => break,
+                    _ => match self.retry.decide(&error, &mut tries, rand::random) {
+                        Decision::RetryAfter(pause) => tokio::time::sleep(pause).await,
+                        Decision::GiveUp => return Err(error),
+                    },
+                }
+            }
+            self.check_loaded().await
+        };
+        self.warm.get_or_try_init(|| warm).await?;
+        meter.moved(self.limiter.now());
+        Ok(())
+    }
+
+    async fn check_loaded(&self) -> Result<(), InferError> {
+        let params = self.template.params();
+        // Some proxies let nothing but chats through.
+        let Ok(Some((loaded, context))) = loaded_context(&self.client, &params.model).await else {
+            return Ok(());
+        };
+        if !loaded.on_gpu() {
+            let (vram, size) = (loaded.size_vram_bytes, loaded.size_bytes);
+            tracing::warn!(
+                model = params.model,
+                vram,
+                size,
+                "the model is not all on a GPU: it will be slow"
+            );
+        }
+        match context.filter(|context| *context > 0 && *context < u64::from(params.num_ctx)) {
+            Some(context_length) => Err(InferError::NumCtxTooLarge {
+                model: params.model.clone(),
+                num_ctx: params.num_ctx,
+                context_length,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a piece fits the window beside its answer, as far as was learned from the server's counts.
+    pub fn fits(&self, text: &str) -> bool {
+        let params = self.template.params();
+        let prompt = self.learned().most(self.bytes(text));
+        prompt + (params.num_predict as usize) < params.num_ctx as usize
+    }
+
+    /// A first try is not yet a retry.
+    pub fn begins(&self) {
+        self.budget.asked();
+    }
+
+    /// What to do after a failed try.
+    pub fn decide(&self, error: &InferError, tries: &mut Tries) -> Decision {
+        match self.retry.decide(error, tries, rand::random) {
+            Decision::RetryAfter(_) if !self.breaker.is_open() && !self.budget.take() => Decision::GiveUp,
+            decision => decision,
+        }
+    }
+
+    /// One request about a piece of page.
+    pub async fn ask(
+        &self,
+        text: &str,
+        tries: &mut Tries,
+        meter: &Meter<'_>,
+        spent: &mut PageResult,
+    ) -> Result<Completion, InferError> {
+        if self.breaker.is_open() {
+            self.wait_until_there(meter).await?;
+            // What failed while the server went away says nothing about the page.
+            tries.forgive();
+        }
+        let params = self.template.params();
+        let bytes = self.bytes(text);
+        let body = self.template.body(self.prompt.user(text), tries.bad_answers());
+        let (tokens, patience) = {
+            let learned = self.learned();
+            (learned.most(bytes), learned.patience(params.num_predict, self.client.patience()))
+        };
+        self.limiter.pace(tokens + params.num_predict as usize / 4).await;
+        let permit = self.limiter.permit().await;
+        let in_flight = meter.request(tries.sent > 0);
+        tries.sent += 1;
+        spent.attempts += 1;
+        let begun = Instant::now();
+        let answer = self.client.chat_within(patience, body, params).await;
+        let wall = begun.elapsed();
+        spent.latency += wall;
+        drop(in_flight);
+        let moved = match &answer {
+            Ok(completion) => {
+                self.breaker.answered();
+                meter.answered();
+                spent.prompt_tokens += completion.prompt_tokens.unwrap_or(0);
+                spent.output_tokens += completion.output_tokens.unwrap_or(0);
+                self.learned().take(bytes, completion, wall);
+                permit.answered(completion)
+            }
+            Err(error) => {
+                let struck = self.breaker.failed(error);
+                if struck.is_open {
+                    meter.waiting(error);
+                }
+                let turned_off = matches!(error, InferError::Busy { .. }) && struck.strikes > 2;
+                if turned_off { permit.turned_off() } else { None }
+            }
+        };
+        if let Some(moved) = moved {
+            meter.moved(moved);
+        }
+        let completion = answer?;
+        let counted = completion.prompt_tokens.unwrap_or(0);
+        if !self.learned().is_whole(bytes, counted) {
+            return Err(InferError::PromptCut { prompt_tokens: counted, num_ctx: u64::from(params.num_ctx) });
+        }
+        Ok(completion)
+    }
+
+    /// Probes a server that is away; one of all that wait does.
+    async fn wait_until_there(&self, meter: &Meter<'_>) -> Result<(), InferError> {
+        let probe = || async {
+            let params = self.template.params();
+            let body = self.template.body(self.prompt.user(WARM_UP), 0);
+            let answer = self.client.chat(body, params).await;
+            answer.map(drop).inspect_err(|error| meter.waiting(error))
+        };
+        self.breaker.wait(|failed| self.retry.probe_pause(failed, rand::random()), probe).await?;
+        meter.answered();
+        Ok(())
+    }
+
+    /// The model's digest now; waits for a server that is away.
+    pub async fn digest(&self, meter: &Meter<'_>) -> Result<String, InferError> {
+        let mut tries = Tries::default();
+        loop {
+            let error = match digest(&self.client, &self.template.params().model).await {
+                Ok(digest) => break Ok(digest),
+                Err(error) => error,
+            };
+            if error.class_in_batch() == Class::Fatal {
+                break Err(error);
+            }
+            meter.waiting(&error);
+            // The pages are done, and must not be lost for this: it has no end.
+            let pause = match self.retry.decide(&error, &mut tries, rand::random) {
+                Decision::RetryAfter(pause) => pause,
+                Decision::GiveUp => self.retry.cap,
+            };
+            tokio::time::sleep(pause).await;
+        }
+        .inspect(|_| meter.answered())
+    }
+
+    fn bytes(&self, text: &str) -> usize {
+        self.prompt.system.len() + text.len()
+    }
+
+    fn learned(&self) -> MutexGuard<'_, Learned> {
+        // Numbers alone: a panic leaves them sound.
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

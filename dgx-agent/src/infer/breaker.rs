@@ -1,0 +1,141 @@
+//! Whether the server is there. While it is away nobody but one prober asks it, and no page pays for that.
+//!
+//! One failure says little: any request may meet one. A refused connection says all, and so do several failures in a
+//! row with no answer between them.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::error::{Class, InferError};
+
+/// Failures in a row, of all requests together.
+const STRIKES: u32 = 6;
+
+/// Shared by all requests to a server.
+#[derive(Debug, Default)]
+pub struct Breaker {
+    state: Mutex<State>,
+    /// Who holds it probes, the others wait for it. Inside: probes that failed since it opened.
+    probing: tokio::sync::Mutex<u32>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    strikes: u32,
+    open: bool,
+}
+
+/// What a failure means for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Struck {
+    /// In a row, this one included.
+    pub strikes: u32,
+    /// The server is away from now on.
+    pub opened: bool,
+    pub is_open: bool,
+}
+
+impl Breaker {
+    /// The server answered a request: well or not, it is there.
+    pub fn answered(&self) {
+        *self.state() = State::default();
+    }
+
+    pub fn failed(&self, error: &InferError) -> Struck {
+        let mut state = self.state();
+        match error.class_in_batch() {
+            Class::Away { .. } | Class::Transient => state.strikes += 1,
+            _ => *state = State::default(),
+        }
+        let was_open = state.open;
+        state.open |= state.strikes >= STRIKES || matches!(error, InferError::Unreachable { .. });
+        Struck { strikes: state.strikes, opened: state.open && !was_open, is_open: state.open }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.state().open
+    }
+
+    /// Waits until the server is there, by `probe` with pauses of `pause(failed probes)` before each. One caller probes.
+    ///
+    /// # Errors
+    /// The probe's, when no request can succeed any more.
+    pub async fn wait<F: Future<Output = Result<(), InferError>>>(
+        &self,
+        pause: impl Fn(u32) -> Duration,
+        probe: impl Fn() -> F,
+    ) -> Result<(), InferError> {
+        let mut failed = self.probing.lock().await;
+        while self.is_open() {
+            tokio::time::sleep(pause(*failed)).await;
+            match probe().await {
+                Err(error) => match error.class_in_batch() {
+                    Class::Away { .. } | Class::Transient => *failed = failed.saturating_add(1),
+                    Class::Fatal => return Err(error),
+                    // It answered, though not well.
+                    Class::Rejected | Class::TooLarge | Class::BadAnswer => self.answered(),
+                },
+                Ok(()) => self.answered(),
+            }
+        }
+        *failed = 0;
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A number and a flag: a panic leaves them sound.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    fn busy() -> InferError {
+        InferError::Busy { url: String::new(), status: 503, message: String::new(), retry_after: None }
+    }
+
+    #[test]
+    fn failures_in_a_row_open_it_and_one_among_answers_does_not() {
+        let breaker = Breaker::default();
+        for _ in 0..20 {
+            breaker.failed(&busy());
+            breaker.answered();
+        }
+        assert!(!breaker.is_open());
+        let opened: Vec<_> = (0..STRIKES + 1).map(|_| breaker.failed(&busy()).opened).collect();
+        assert_eq!(opened.iter().position(|opened| *opened), Some(STRIKES as usize - 1));
+        assert!(breaker.is_open());
+        breaker.failed(&InferError::NoDone);
+        assert!(!breaker.is_open(), "a bad answer is one");
+        let refused = InferError::Unreachable { url: String::new(), reason: String::new() };
+        assert!(breaker.failed(&refused).opened);
+    }
+
+    #[tokio::test]
+    async fn one_probes_for_all() {
+        let breaker = Breaker::default();
+        for _ in 0..STRIKES {
+            breaker.failed(&busy());
+        }
+        let probes = AtomicU32::new(0);
+        let probe = || async {
+            tokio::task::yield_now().await;
+            if probes.fetch_add(1, Ordering::Relaxed) < 2 { Err(busy()) } else { Ok(()) }
+        };
+        let wait = || breaker.wait(|_| Duration::ZERO, probe);
+        let (a, b, c) = tokio::join!(wait(), wait(), wait());
+        assert_eq!((a, b, c), (Ok(()), Ok(()), Ok(())));
+        assert_eq!(probes.load(Ordering::Relaxed), 3);
+        for _ in 0..STRIKES {
+            breaker.failed(&busy());
+        }
+        let gone = || async { Err(InferError::ModelMissing { model: "m".into() }) };
+        assert!(breaker.wait(|_| Duration::ZERO, gone).await.is_err());
+    }
+}

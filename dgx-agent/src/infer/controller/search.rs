@@ -1,0 +1,132 @@
+//! The limit that brings most, where more in flight makes each request slower. Pure.
+//!
+//! The time of a request over the number in flight is taken for a parabola through three measured limits, so that the
+//! best limit is guessed from few, and then measured.
+
+/// Growth goes on without a second look while it brings this much more.
+const PLAINLY_WORTH: f64 = 1.15;
+/// Fewer answers than this say nothing of a limit.
+const TELLING: usize = 4;
+/// A smaller limit is as good when it brings this much of the best.
+const AS_GOOD: f64 = 0.99;
+/// Limits that are kept.
+const POINTS: usize = 12;
+
+/// A limit and what it brought.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Level {
+    pub limit: u32,
+    /// A second: tokens, or answers where the server does not count.
+    pub rate: f64,
+    pub answers: usize,
+    /// Of the rate, as a share of it.
+    pub error: f64,
+    /// Measured long enough to be compared with another.
+    pub judged: bool,
+}
+
+impl Level {
+    /// Whether it brings plainly more than `before`, as far as the few answers of both can tell. How much answers vary
+    /// is taken from these, which are more.
+    pub fn may_pay(&self, before: &Self) -> bool {
+        let root = |level: &Self| (level.answers as f64).sqrt();
+        let doubt = self.error * (1.0 + root(self) / root(before).max(1.0));
+        before.answers < TELLING || self.rate >= before.rate * PLAINLY_WORTH * (1.0 - doubt)
+    }
+
+    /// Of a request, without its unit.
+    fn time(&self) -> f64 {
+        f64::from(self.limit) / self.rate.max(1e-9)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Search {
+    /// By limit.
+    points: Vec<Level>,
+    ceiling: u32,
+}
+
+impl Search {
+    /// `points`: limits that were measured, well or not. None above `ceiling` is tried.
+    pub fn new(points: &[Level], ceiling: u32) -> Self {
+        let mut search = Self { points: Vec::new(), ceiling };
+        points.iter().filter(|point| point.limit <= ceiling).for_each(|point| search.take(*point));
+        search
+    }
+
+    pub fn ceiling(&self) -> u32 {
+        self.ceiling
+    }
+
+    /// Takes a measured limit; it is worth more than what was known of the same one.
+    pub fn take(&mut self, level: Level) {
+        match self.points.binary_search_by_key(&level.limit, |point| point.limit) {
+            Ok(at) => self.points[at] = level,
+            Err(at) => self.points.insert(at, level),
+        }
+        // The one that says least of the best goes.
+        if self.points.len() > POINTS {
+            let best = self.best().limit;
+            let far = |at: usize| self.points[at].limit.abs_diff(best);
+            let last = self.points.len() - 1;
+            self.points.remove(if far(0) > far(last) { 0 } else { last });
+        }
+    }
+
+    /// The smallest limit that brings about as much as any.
+    pub fn best(&self) -> Level {
+        let most = self.points.iter().map(|point| point.rate).fold(0.0, f64::max);
+        let best = self.points.iter().find(|point| point.rate >= most * AS_GOOD);
+        *best.unwrap_or(&Level { limit: 1, rate: 0.0, answers: 0, error: 1.0, judged: true })
+    }
+
+    /// The limit to measure next; None: the best one is found.
+    pub fn next(&self) -> Option<u32> {
+        let best = self.best();
+        let at = self.points.partition_point(|point| point.limit < best.limit);
+        let right = self.points.get(at + 1);
+        let left = at.checked_sub(1).and_then(|at| self.points.get(at));
+        let fresh = |limit: &u32| {
+            let near = (limit / 8).max(1);
+            self.points.iter().all(|point| point.limit.abs_diff(*limit) >= near)
+        };
+        let guess = match (left, right) {
+            (_, None) if best.limit < self.ceiling => Some((best.limit * 2).min(self.ceiling)),
+            // All three lie on the way up; the best may still lie between them.
+            (Some(left), None) => at.checked_sub(2).and_then(|at| peak([&self.points[at], left, &best])),
+            (None, None) => None,
+            (Some(left), Some(right)) => peak([left, &best, right]),
+            (None, Some(right)) => Some(best.limit.midpoint(right.limit)),
+        };
+        guess.filter(fresh).or((!best.judged).then_some(best.limit))
+    }
+}
+
+/// The limit between the outer two that brings most: of `limit / time`, where time is the parabola through the points.
+fn peak(points: [&Level; 3]) -> Option<u32> {
+    let [(a, ya), (b, yb), (c, yc)] = points.map(|point| (f64::from(point.limit), point.time()));
+    let slope = (yb - ya) / (b - a);
+    let square = ((yc - yb) / (c - b) - slope) / (c - a);
+    let constant = ya - slope * a + square * a * b;
+    let peak = (constant / square).sqrt();
+    (square > 0.0 && peak.is_finite()).then(|| peak.clamp(a, c).round() as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parabola_is_seen_through_from_three_limits() {
+        let level = |limit: u32| {
+            let beyond = f64::from(limit - 1) / 6.0;
+            let rate = f64::from(limit) / (1.0 + beyond * beyond);
+            Level { limit, rate, answers: 24, error: 0.0, judged: true }
+        };
+        let mut search = Search::new(&[level(1), level(4), level(16)], 64);
+        assert_eq!(search.next(), Some(6));
+        search.take(level(6));
+        assert_eq!((search.next(), search.best().limit), (None, 6));
+    }
+}
