@@ -7,7 +7,7 @@ MODEL ?=
 # Without the fetched library DuckDB is built from its sources. Looked at when a recipe starts, after `library`.
 FEATURES = $(shell [ -e .deps/duckdb/libduckdb.so ] || echo --features control/bundled-duckdb)
 
-.PHONY: help deps library build check fmt lint deny test services services-down live demo clean
+.PHONY: help deps library build check fmt lint deny test services services-down live demo bench-ground clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -49,6 +49,9 @@ live: library ## The suites against the real services of `make services`, beside
 
 demo: build ## The whole pilot on this machine: real OCR pages, rules or MODEL=name, a simulated reviewer
 	@$(CARGO) run --quiet --package e2e --bin demo $(FEATURES) -- $(if $(MODEL),--model "$(MODEL)")
+
+bench-ground: library ## How right and how fast mentions are found: generated kinds, real OCR, odd pages
+	@$(CARGO) run --quiet --release --package e2e --bin bench-ground $(FEATURES)
 
 clean: ## Remove what the demo made
 	@rm -rf .demo

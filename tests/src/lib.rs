@@ -13,6 +13,7 @@ pub mod by_hand;
 pub mod conformance;
 pub mod corpus;
 pub mod demo;
+pub mod grounding;
 pub mod harness;
 pub mod ollama_double;
 pub mod ollama_sim;

@@ -5,33 +5,33 @@
 //! knows how OCR errs. What is not found stays out, with the reason.
 //!
 //! ```text
-//! text ─► normal (characters, and where they stand) ─► page (words) ─┐
-//! mentions ─► normal ────────────────────────────────────────────────┴─► find ─► fuzzy ─► place ─► spans
+//! mentions ─► fold ─► table of their words ─┐
+//! page ─► fold (characters, and where they stand) ─► page (places) ─► fuzzy (likenesses) ─► place ─► spans
 //! ```
 //!
 //! Work is linear in the page and in the mentions: a mention looks at no more than a fixed number of places.
 
+mod bounds;
+mod fold;
 mod fuzzy;
-mod normal;
 mod page;
 mod place;
+mod shapes;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::cmp::Reverse;
 use std::fmt;
 
 use proto::labelset::{Labelset, Mention};
 use serde::{Deserialize, Serialize};
 
+use bounds::Bounds;
 use fuzzy::Fuzzy;
-use normal::Normal;
-use page::Page;
-use place::{Candidate, Placer};
-
-/// Longest mention, in characters. Longer ones are no names, numbers or dates.
-const MAX_MENTION: usize = 1000;
+use page::Scan;
+use place::Placer;
 
 /// How a mention was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -125,90 +125,82 @@ impl fmt::Display for Reason {
     }
 }
 
+/// What a page needs to be worked on, kept from page to page: most pages are of one size.
+#[derive(Default)]
+struct Scratch {
+    scan: Scan,
+    fuzzy: Fuzzy,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Above this, in bytes, a page's scratch is not kept.
+const KEPT: usize = 1 << 20;
+
 /// Finds the mentions of a page, all together: of those that could overlap, the labelset's order says which is
 /// placed first; repeated ones are spread over their occurrences by the words before them, then in order.
 pub fn ground(text: &str, mentions: &[Mention], labelset: &Labelset) -> Grounded {
-    let page = Page::new(text);
-    let mut placer = Placer::new(&page);
-    let mut ungrounded = Vec::new();
-    let mut queue = Vec::with_capacity(mentions.len());
-    for (index, mention) in mentions.iter().enumerate() {
-        match Sought::new(index, mention, labelset) {
-            Ok(sought) => queue.push(sought),
-            Err(reason) => ungrounded.push(Ungrounded { mention: index, reason }),
-        }
+    let mut scratch = SCRATCH.take();
+    let grounded = scratch.ground(text, mentions, labelset);
+    if text.len() <= KEPT {
+        SCRATCH.set(scratch);
     }
-    queue.sort_by_key(|sought| (sought.rank, std::cmp::Reverse(sought.normal.len()), sought.index));
+    grounded
+}
 
-    // All that stands as asked is placed before anything is placed by likeness.
-    let mut found: HashMap<&str, Vec<Candidate>> = HashMap::new();
-    let mut rest = Vec::new();
-    for sought in queue {
-        let candidates =
-            found.entry(sought.text()).or_insert_with(|| page.find(&sought.normal, sought.text()));
-        if !placer.place(&sought, candidates) {
-            rest.push(sought);
-        }
-    }
-    let mut waiting: HashMap<(&str, &str), usize> = HashMap::new();
-    for sought in &rest {
-        *waiting.entry(sought.key()).or_default() += 1;
-    }
-    let mut fuzzy = Fuzzy::new(&page);
-    for sought in rest {
-        let copies = waiting.get(&sought.key()).copied().unwrap_or(1);
-        let label = labelset.label(&sought.mention.label);
-        let reason = match fuzzy.find(&sought, copies, label, |bytes| placer.is_free(bytes)) {
-            Ok(candidates) => {
-                placer.place(&sought, &candidates);
-                waiting.entry(sought.key()).and_modify(|copies| *copies -= 1);
-                continue;
-            }
-            Err(Reason::NotFound) if found.get(sought.text()).is_some_and(|found| !found.is_empty()) => {
-                Reason::Taken
-            }
-            Err(reason) => reason,
+impl Scratch {
+    fn ground(&mut self, text: &str, mentions: &[Mention], labelset: &Labelset) -> Grounded {
+        let mut ungrounded = Vec::new();
+        let refuse = |mention, reason| ungrounded.push(Ungrounded { mention, reason });
+        let (sought, mut wanted) = self.scan.take(mentions, labelset, refuse);
+        self.scan.find(text, &mut wanted);
+        let mut queue: Vec<u32> = (0..sought.len() as u32).collect();
+        let order = |nth: &u32| {
+            let one = &sought[*nth as usize];
+            (one.rank, Reverse(wanted[one.text].core.len()), one.index)
         };
-        ungrounded.push(Ungrounded { mention: sought.index, reason });
-    }
-    ungrounded.sort_by_key(|ungrounded| ungrounded.mention);
-    Grounded { spans: placer.spans(), ungrounded }
-}
+        queue.sort_by_key(order);
 
-/// A mention made ready.
-struct Sought<'a> {
-    index: usize,
-    mention: &'a Mention,
-    normal: Normal,
-    /// The words in front of it, where they say enough.
-    before: Normal,
-    rank: usize,
-}
-
-impl<'a> Sought<'a> {
-    fn new(index: usize, mention: &'a Mention, labelset: &Labelset) -> Result<Self, Reason> {
-        if mention.text.len() > MAX_MENTION * 4 {
-            return Err(Reason::TooLong);
+        let Self { scan, fuzzy } = self;
+        let mut placer = Placer::new(text, mentions.len(), scan, (&sought, &wanted), labelset);
+        // All that stands as asked is placed before anything is placed by likeness.
+        let mut rest = Vec::new();
+        let mut doubtful = Vec::new();
+        for nth in queue {
+            if placer.is_doubtful(nth as usize) {
+                doubtful.push(nth);
+            } else if !placer.place(nth as usize) {
+                rest.push(nth);
+            }
         }
-        let normal = Normal::new(mention.text.trim());
-        if normal.core().is_empty() {
-            return Err(Reason::Empty);
+        let text_of = |nth: u32| sought[nth as usize].text as u32;
+        let mut texts: Vec<u32> = rest.iter().chain(&doubtful).map(|nth| text_of(*nth)).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        fuzzy.find(scan, &wanted, &texts, text);
+        // Of those whose words in front are elsewhere, some stand there garbled.
+        for nth in doubtful {
+            if !placer.place_in_context(nth as usize, fuzzy) && !placer.place(nth as usize) {
+                rest.push(nth);
+            }
         }
-        if normal.len() > MAX_MENTION {
-            return Err(Reason::TooLong);
+        // Those of a text together, where its first one was to be.
+        let mut first = vec![u32::MAX; wanted.len()];
+        for (at, nth) in rest.iter().enumerate() {
+            let text = text_of(*nth) as usize;
+            first[text] = first[text].min(at as u32);
         }
-        let before = mention.before.as_deref().unwrap_or_default();
-        let tail = before.char_indices().rev().nth(place::CONTEXT).map_or(0, |(at, _)| at);
-        let before = Normal::new(&before[tail..]);
-        Ok(Self { index, mention, normal, before, rank: labelset.rank(&mention.label) })
-    }
-
-    fn text(&self) -> &'a str {
-        self.mention.text.trim()
-    }
-
-    /// The same for mentions that only their place tells apart.
-    fn key(&self) -> (&'a str, &'a str) {
-        (&self.mention.label, self.text())
+        rest.sort_by_key(|nth| (first[text_of(*nth) as usize], sought[*nth as usize].index));
+        for waiting in rest.chunk_by(|a, b| text_of(*a) == text_of(*b)) {
+            let stands = !wanted[text_of(waiting[0]) as usize].places.is_empty();
+            for (nth, reason) in placer.place_alike(waiting, fuzzy) {
+                let reason = if stands && reason == Reason::NotFound { Reason::Taken } else { reason };
+                ungrounded.push(Ungrounded { mention: sought[nth as usize].index, reason });
+            }
+        }
+        ungrounded.sort_by_key(|ungrounded| ungrounded.mention);
+        Grounded { spans: placer.spans(), ungrounded }
     }
 }

@@ -1,72 +1,348 @@
 //! Which of the places where a mention could stand is its own.
+//!
+//! The words in front of it say most; then how it is written; then the order of the mentions, which is the page's.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
 use std::ops::Range;
 
-use super::page::Page;
-use super::{GroundedSpan, MatchKind, Sought};
+use proto::labelset::{Label, Labelset, Verdict};
+
+use super::fold::Folded;
+use super::fuzzy::{Fuzzy, Like};
+use super::page::{NONE, Place, Scan, Sought, Wanted};
+use super::shapes::Look;
+use super::{Bounds, GroundedSpan, MatchKind, Reason};
 use crate::offsets::CodePoints;
 
-/// Characters in front of a mention that are compared, and how many must agree to say anything.
-pub(super) const CONTEXT: usize = 40;
+/// Letters and digits in front of a mention that are compared; that must agree to say anything; and to say much.
+const CONTEXT: usize = 24;
 const MIN_CONTEXT: usize = 3;
 
-/// A place where a mention could stand.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Candidate {
-    /// In the normalised page.
-    pub range: Range<usize>,
-    /// In the page.
-    pub bytes: Range<usize>,
-    pub kind: MatchKind,
-    pub similarity: f64,
+/// Neighbours, in the list of mentions, that are asked where they are.
+const NEIGHBOURS: usize = 32;
+
+/// Comparisons of context, for a page: 10,000 mentions of one word that stands 10,000 times get no more.
+const MAX_COMPARED: usize = 400_000;
+
+/// Places of one text among which context chooses.
+const MAX_CHOICE: usize = 256;
+
+/// A place for a mention, in the folded page and in bytes.
+struct Fit {
+    range: Range<usize>,
+    bytes: Range<usize>,
+    exact: bool,
 }
 
-/// Gives places to mentions, each place once.
 pub(super) struct Placer<'a> {
-    page: &'a Page<'a>,
-    /// Starts to ends of what is taken, in bytes.
-    taken: BTreeMap<usize, usize>,
-    /// Index of a mention to where it was placed, in bytes.
-    placed: BTreeMap<usize, usize>,
+    text: &'a str,
+    scan: &'a Scan,
+    labelset: &'a Labelset,
+    sought: &'a [Sought<'a>],
+    wanted: &'a [Wanted],
+    look: Look,
+    /// Of each mention, by its index: where it is, or must be.
+    whereabouts: Vec<u32>,
+    /// Which of `sought` ask for a text, in order: by text.
+    asking: Vec<u32>,
+    asking_of: Vec<Range<usize>>,
+    /// Of each of `sought`: the place that is meant for it.
+    meant: Vec<u32>,
+    /// What is taken of the folded page, in order.
+    taken: Vec<(u32, u32)>,
+    compared: usize,
     spans: Vec<(Range<usize>, GroundedSpan)>,
 }
 
 impl<'a> Placer<'a> {
-    pub fn new(page: &'a Page<'a>) -> Self {
-        Self { page, taken: BTreeMap::new(), placed: BTreeMap::new(), spans: Vec::new() }
+    pub fn new(
+        text: &'a str,
+        mentions: usize,
+        scan: &'a Scan,
+        (sought, wanted): (&'a [Sought<'a>], &'a [Wanted]),
+        labelset: &'a Labelset,
+    ) -> Self {
+        let mut asking: Vec<u32> = (0..sought.len() as u32).collect();
+        asking.sort_by_key(|nth| (sought[*nth as usize].text, *nth));
+        let mut asking_of = Vec::with_capacity(wanted.len());
+        let mut from = 0;
+        for want in wanted {
+            asking_of.push(from..from + want.asked);
+            from += want.asked;
+        }
+        // Who has one place alone is there, whoever else wants to be.
+        let mut whereabouts = vec![NONE; mentions];
+        for one in sought {
+            let want = &wanted[one.text];
+            if want.asked == 1 && want.places.len() == 1 {
+                whereabouts[one.index] = scan.places[want.places.start].start;
+            }
+        }
+        let meant = vec![NONE; sought.len()];
+        Self {
+            text,
+            scan,
+            labelset,
+            sought,
+            wanted,
+            look: Look::new(),
+            whereabouts,
+            asking,
+            asking_of,
+            meant,
+            taken: Vec::with_capacity(mentions),
+            compared: 0,
+            spans: Vec::with_capacity(mentions),
+        }
     }
 
-    /// Takes the best free place for a mention: the one with its words in front, then the one that reads most like
-    /// it, then the first after the mention before it, then the first.
-    pub fn place(&mut self, sought: &Sought<'_>, candidates: &[Candidate]) -> bool {
-        let after = self.placed.range(..sought.index).next_back().map_or(0, |(_, place)| *place);
-        let free = candidates.iter().filter(|candidate| self.is_free(&candidate.bytes));
-        let best = free.min_by_key(|candidate| {
-            let context = self.context(candidate.range.start, &sought.before.chars);
-            let start = candidate.bytes.start;
-            (std::cmp::Reverse(context), candidate.kind, start < after, start)
-        });
-        let Some(best) = best.cloned() else { return false };
-        self.taken.insert(best.bytes.start, best.bytes.end);
-        self.placed.insert(sought.index, best.bytes.start);
+    /// Gives a mention one of the places where it stands as asked; false when none is free.
+    pub fn place(&mut self, nth: usize) -> bool {
+        let text = self.sought[nth].text;
+        let places = self.wanted[text].places.clone();
+        let single = places.len() == 1 && self.wanted[text].asked == 1;
+        if single {
+            return self.take_place(nth, places.start);
+        }
+        if self.meant[nth] == NONE {
+            self.share_out(text);
+        }
+        let meant = self.meant[nth];
+        if meant != NONE && self.take_place(nth, meant as usize) {
+            return true;
+        }
+        match self.best(nth, places) {
+            Some(place) => self.take_place(nth, place),
+            None => false,
+        }
+    }
+
+    /// Whether a mention's words in front are nowhere where it stands as asked.
+    pub fn is_doubtful(&mut self, nth: usize) -> bool {
+        let places = self.wanted[self.sought[nth].text].places.clone();
+        let Some(before) = &self.sought[nth].mention.before else { return false };
+        if places.is_empty() || places.len() >= 8 {
+            return false;
+        }
+        // Mostly they are there to the letter.
+        let there = |place: usize| {
+            let start = self.scan.page.byte(self.scan.places[place].start as usize);
+            self.text[..start].trim_end().ends_with(before.trim())
+        };
+        if places.clone().any(there) {
+            return false;
+        }
+        let Some(context) = self.context_of(nth).filter(|context| context.len() >= 2 * MIN_CONTEXT) else {
+            return false;
+        };
+        !places.is_empty()
+            && places.len() < 8
+            && places.clone().all(|place| self.agrees(&context, self.scan.places[place].start) == 0)
+    }
+
+    /// Means places for all that ask for a text: first for those whose words in front say which, then in order.
+    fn share_out(&mut self, text: usize) {
+        let asking = self.asking_of[text].clone();
+        let places = self.wanted[text].places.clone();
+        if asking.len() == 1 {
+            let nth = self.asking[asking.start] as usize;
+            if let Some(place) = self.best(nth, places) {
+                self.mean(nth, place);
+            }
+            return;
+        }
+        let mut free: Vec<usize> = places.filter(|place| self.is_free_place(*place)).collect();
+        if free.len() > asking.len() {
+            // As many as are asked for, and those that are written best, where these are enough.
+            let good = |place: &usize| {
+                let place = &self.scan.places[*place];
+                (place.bond, !self.is_verbatim(place, self.asking[asking.start] as usize))
+            };
+            let mut grades: Vec<_> = free.iter().map(good).collect();
+            grades.sort_unstable();
+            let last = grades[asking.len() - 1];
+            if last == grades[0] {
+                free.retain(|place| good(place) <= last);
+            } else {
+                free.retain(|place| self.scan.places[*place].bond <= last.0);
+            }
+        }
+        let mut claims: Vec<(usize, u32, u32)> = Vec::new();
+        for &nth in &self.asking[asking.clone()] {
+            let Some(context) = self.context_of(nth as usize) else { continue };
+            for &place in free.iter().take(MAX_CHOICE) {
+                if self.compared >= MAX_COMPARED {
+                    break;
+                }
+                self.compared += 1;
+                let agrees = self.agrees(&context, self.scan.places[place].start);
+                if agrees > 0 {
+                    claims.push((agrees, nth, place as u32));
+                }
+            }
+        }
+        claims.sort_by_key(|(agrees, nth, place)| (Reverse(*agrees), *nth, *place));
+        let mut used = vec![false; free.len()];
+        let slot = |free: &[usize], place: usize| free.binary_search(&place).ok();
+        for (_, nth, place) in claims {
+            if self.meant[nth as usize] == NONE
+                && let Some(slot) = slot(&free, place as usize).filter(|slot| !used[*slot])
+            {
+                used[slot] = true;
+                self.mean(nth as usize, place as usize);
+            }
+        }
+        let mut lowest = 0;
+        for at in asking {
+            let nth = self.asking[at] as usize;
+            if self.meant[nth] != NONE {
+                continue;
+            }
+            while lowest < used.len() && used[lowest] {
+                lowest += 1;
+            }
+            let (after, _) = self.between(self.sought[nth].index);
+            let first = free.partition_point(|place| self.scan.places[*place].start < after).max(lowest);
+            let later = (first..free.len()).take(MAX_CHOICE).find(|slot| !used[*slot]);
+            let Some(slot) =
+                later.or_else(|| (lowest..free.len()).take(MAX_CHOICE).find(|slot| !used[*slot]))
+            else {
+                break;
+            };
+            used[slot] = true;
+            self.mean(nth, free[slot]);
+        }
+    }
+
+    fn mean(&mut self, nth: usize, place: usize) {
+        self.meant[nth] = place as u32;
+        self.whereabouts[self.sought[nth].index] = self.scan.places[place].start;
+    }
+
+    /// The best free place for one mention.
+    fn best(&mut self, nth: usize, places: Range<usize>) -> Option<usize> {
+        let context = self.context_of(nth);
+        let (after, until) = self.between(self.sought[nth].index);
+        let mut best = None;
+        for place in places {
+            let here = self.scan.places[place];
+            if !self.is_free(here.start, here.end) {
+                continue;
+            }
+            let mut agrees = 0;
+            if let Some(context) = &context
+                && self.compared < MAX_COMPARED
+            {
+                self.compared += 1;
+                agrees = self.agrees(context, here.start);
+            }
+            let order = match here.start {
+                start if start < after => 2,
+                start => u8::from(start > until),
+            };
+            let grade = (Reverse(agrees), here.bond, !self.is_verbatim(&here, nth), order, here.start);
+            if best.as_ref().is_none_or(|(other, _)| grade < *other) {
+                best = Some((grade, place));
+            }
+        }
+        best.map(|(_, place)| place)
+    }
+
+    /// Where the mentions before and after this one in the list are.
+    fn between(&self, index: usize) -> (u32, u32) {
+        let known = |place: &&u32| **place != NONE;
+        let before = self.whereabouts[..index].iter().rev().take(NEIGHBOURS).find(known);
+        let after = self.whereabouts[index + 1..].iter().take(NEIGHBOURS).find(known);
+        (before.copied().unwrap_or(0), after.copied().unwrap_or(NONE))
+    }
+
+    fn is_free_place(&self, place: usize) -> bool {
+        let place = &self.scan.places[place];
+        self.is_free(place.start, place.end)
+    }
+
+    fn is_free(&self, start: u32, end: u32) -> bool {
+        let next = self.taken.partition_point(|(taken, _)| *taken < end);
+        next.checked_sub(1).and_then(|at| self.taken.get(at)).is_none_or(|(_, taken)| *taken <= start)
+    }
+
+    fn is_verbatim(&self, place: &Place, nth: usize) -> bool {
+        self.fit(place, nth).is_some_and(|fit| fit.exact)
+    }
+
+    fn take_place(&mut self, nth: usize, place: usize) -> bool {
+        let place = self.scan.places[place];
+        if !self.is_free(place.start, place.end) {
+            return false;
+        }
+        let Some(fit) = self.fit(&place, nth) else { return false };
+        let kind = if fit.exact { MatchKind::Exact } else { MatchKind::Normalized };
+        self.take(nth, fit.range, fit.bytes, kind, 1.0);
+        true
+    }
+
+    /// The place, with as much of the mention's outer punctuation as stands there, too.
+    fn fit(&self, place: &Place, nth: usize) -> Option<Fit> {
+        let page = &self.scan.page.chars;
+        let sought = &self.sought[nth];
+        let mention = &self.scan.words.chars;
+        let core = &self.wanted[sought.text].core;
+        // The text may have been folded for another mention; this one's own ends count.
+        let own = self.scan.words.core(sought.whole.clone());
+        let (start, end) = (place.start as usize, place.end as usize);
+        let mut wide = start..end;
+        if own != sought.whole || core.len() != own.len() {
+            let alike = |(a, b): &(&char, &char)| a == b;
+            let left = mention[sought.whole.start..own.start].iter().rev().zip(page[..start].iter().rev());
+            let right = mention[own.end..sought.whole.end].iter().zip(&page[end..]);
+            wide = start - left.take_while(alike).count()..end + right.take_while(alike).count();
+            while wide.start < start
+                && (page[wide.start] == ' ' || !self.is_free(wide.start as u32, start as u32))
+            {
+                wide.start += 1;
+            }
+            while wide.end > end && (page[wide.end - 1] == ' ' || !self.is_free(end as u32, wide.end as u32))
+            {
+                wide.end -= 1;
+            }
+        }
+        let (range, bytes) = match self.scan.page.bytes(self.text, wide.clone()) {
+            Some(bytes) => (wide, bytes),
+            None => (start..end, self.scan.page.bytes(self.text, start..end)?),
+        };
+        let exact = self.text[bytes.clone()] == *sought.mention.text.trim();
+        Some(Fit { range, bytes, exact })
+    }
+
+    fn take(
+        &mut self,
+        nth: usize,
+        range: Range<usize>,
+        bytes: Range<usize>,
+        match_kind: MatchKind,
+        similarity: f64,
+    ) {
+        let place = (range.start as u32, range.end as u32);
+        let at = self.taken.partition_point(|taken| *taken < place);
+        self.taken.insert(at, place);
+        let Sought { index, mention, .. } = self.sought[nth];
+        self.whereabouts[index] = place.0;
         let span = GroundedSpan {
-            mention: sought.index,
-            label: sought.mention.label.clone(),
+            mention: index,
+            label: mention.label.clone(),
             start: 0,
             end: 0,
-            text: self.page.text[best.bytes.clone()].to_owned(),
-            match_kind: best.kind,
-            similarity: best.similarity,
+            text: self.text[bytes.clone()].to_owned(),
+            match_kind,
+            similarity,
             norm_value: None,
         };
-        self.spans.push((best.bytes, span));
-        true
+        self.spans.push((bytes, span));
     }
 
     /// The spans in the order of the page.
     pub fn spans(mut self) -> Vec<GroundedSpan> {
-        let points = CodePoints::new(self.page.text);
+        let points = CodePoints::new(self.text);
         self.spans.sort_by_key(|(bytes, _)| bytes.start);
         let place = |(bytes, span): (Range<usize>, GroundedSpan)| GroundedSpan {
             start: points.at(bytes.start),
@@ -76,21 +352,182 @@ impl<'a> Placer<'a> {
         self.spans.into_iter().map(place).collect()
     }
 
-    pub fn is_free(&self, bytes: &Range<usize>) -> bool {
-        self.taken.range(..bytes.end).next_back().is_none_or(|(_, end)| *end <= bytes.start)
+    /// Gives the mentions that wait for a text the places that are most like it.
+    pub fn place_alike(&mut self, waiting: &[u32], fuzzy: &Fuzzy) -> Vec<(u32, Reason)> {
+        let Some(&first) = waiting.first() else { return Vec::new() };
+        let text = self.sought[first as usize].text as u32;
+        let likes = fuzzy.likes.partition_point_of(text);
+        let mut left = Vec::new();
+        for (done, &nth) in waiting.iter().enumerate() {
+            if let Err(reason) = self.place_one_alike(nth as usize, waiting.len() - done, likes) {
+                left.push((nth, reason));
+            }
+        }
+        left
     }
 
-    /// How many characters before `start` are those of `before`, blanks and punctuation aside.
-    fn context(&self, start: usize, before: &[char]) -> usize {
-        let words = |chars: &'_ [char]| -> Vec<char> {
-            chars.iter().rev().filter(|c| c.is_alphanumeric()).copied().take(CONTEXT).collect()
-        };
-        if before.is_empty() {
-            return 0;
+    /// Places a mention by likeness where its words in front are, when it stands as asked only where they are not.
+    pub fn place_in_context(&mut self, nth: usize, fuzzy: &Fuzzy) -> bool {
+        let likes = fuzzy.likes.partition_point_of(self.sought[nth].text as u32);
+        let Some(context) = self.context_of(nth) else { return false };
+        let there = |like: &&Like| self.agrees(&context, like.start) * 3 >= context.len() * 2;
+        let likes: Vec<Like> = likes.iter().filter(there).copied().collect();
+        self.place_one_alike(nth, 1, &likes).is_ok()
+    }
+
+    fn place_one_alike(&mut self, nth: usize, waiting: usize, likes: &[Like]) -> Result<(), Reason> {
+        let sought = &self.sought[nth];
+        let label = self.labelset.label(&sought.mention.label);
+        let context = self.context_of(nth);
+        let (after, until) = self.between(sought.index);
+        let mut choices: Vec<(i32, usize, Like)> = Vec::new();
+        let mut taken = false;
+        for like in likes {
+            let agrees = context.as_ref().map_or(0, |context| self.agrees(context, like.start));
+            let in_order = after <= like.start && like.start <= until && (after > 0 || until != NONE);
+            if !Bounds::allow(like, agrees, in_order) {
+                continue;
+            }
+            if !self.is_free(like.start, like.end) {
+                taken = true;
+                continue;
+            }
+            let like = Like { cost: like.cost + self.lost_capitals(sought, like), ..*like };
+            if !Bounds::allow(&like, agrees, in_order) {
+                continue;
+            }
+            let score = i32::from(like.cost) - 2 * agrees.min(12) as i32 - if in_order { 3 } else { 0 };
+            choices.push((score, agrees, like));
         }
-        let wanted = words(before);
-        let there = words(&self.page.normal.chars[start.saturating_sub(2 * CONTEXT)..start]);
-        let alike = wanted.iter().zip(&there).take_while(|(a, b)| a == b).count();
-        if alike >= MIN_CONTEXT.min(wanted.len()) { alike } else { 0 }
+        choices.sort_by_key(|(score, _, like)| (*score, like.start));
+        let Some((score, _, best)) = choices.first().copied() else {
+            return Err(if taken { Reason::Taken } else { Reason::NotFound });
+        };
+        let read = |like: &Like| &self.scan.page.chars[like.start as usize..like.end as usize];
+        let rivals = choices.iter().filter(|(other, ..)| *other < score + Bounds::MARGIN);
+        if rivals.clone().count() > waiting && rivals.clone().any(|(.., like)| read(like) != read(&best)) {
+            return Err(Reason::Ambiguous);
+        }
+        // Several wait: they take theirs in the order of the page.
+        let best = match waiting {
+            1 => best,
+            waiting => {
+                rivals.map(|(.., like)| *like).take(waiting).min_by_key(|like| like.start).unwrap_or(best)
+            }
+        };
+        let range = best.start as usize..best.end as usize;
+        let bytes = self.scan.page.bytes(self.text, range.clone()).ok_or(Reason::NotFound)?;
+        let same = || {
+            let read = |c: &&char| **c != ' ';
+            let core = &self.scan.words.chars[self.wanted[sought.text].core.clone()];
+            core.iter().filter(read).eq(self.scan.page.chars[range.clone()].iter().filter(read))
+        };
+        if let Some(label) = label.filter(|label| label.identifier && best.cost > 0 && !same()) {
+            told_apart(label, sought.mention.text.trim(), &self.text[bytes.clone()])?;
+        }
+        let (kind, similarity) = match best.cost {
+            _ if self.text[bytes.clone()] == *sought.mention.text.trim() => (MatchKind::Exact, 1.0),
+            0 if same() => (MatchKind::Normalized, 1.0),
+            cost => (MatchKind::Fuzzy, 1.0 - f64::from(cost) / (10.0 * f64::from(best.letters))),
+        };
+        self.take(nth, range, bytes, kind, similarity.max(0.5));
+        Ok(())
+    }
+
+    /// What it costs that a word of a name begins small on the page: 3 for the first, as names are not written so.
+    fn lost_capitals(&self, sought: &Sought<'_>, like: &Like) -> u16 {
+        let asked = sought.mention.text.trim().chars().find(|c| c.is_alphanumeric());
+        let there = self.scan.page.bytes(self.text, like.start as usize..like.start as usize + 1);
+        let there = there.and_then(|bytes| self.text[bytes].chars().next());
+        match (asked, there) {
+            (Some(asked), Some(there)) if like.cost > 0 && asked.is_uppercase() && there.is_lowercase() => 4,
+            _ => 0,
+        }
+    }
+
+    /// The classes of the letters and digits in front of a mention, the last first; None when it says too little.
+    fn context_of(&self, nth: usize) -> Option<Context> {
+        let before = self.sought[nth].mention.before.as_deref().filter(|before| !before.is_empty())?;
+        let tail = before.char_indices().rev().nth(2 * CONTEXT).map_or(0, |(at, _)| at);
+        let mut folded = Folded::default();
+        folded.add(&before[tail..], |_, _| {});
+        let mut context = Context { classes: [0; CONTEXT], length: 0 };
+        for class in folded.chars.iter().rev().filter_map(|c| self.look.class(*c)).take(CONTEXT) {
+            context.classes[context.length] = class;
+            context.length += 1;
+        }
+        (context.length > 0).then_some(context)
+    }
+
+    /// How many of the letters and digits in front of a mention stand before a place, less those that do not; 0 when
+    /// that says nothing.
+    fn agrees(&self, context: &Context, start: u32) -> usize {
+        let there = self.scan.page.chars[..start as usize].iter().rev().take(3 * CONTEXT);
+        let there = there.filter_map(|c| self.look.class(*c)).take(context.length + 4);
+        let errors = distance(&context.classes[..context.length], there);
+        let alike = context.length.saturating_sub(2 * errors);
+        if alike >= MIN_CONTEXT.min(context.length) { alike } else { 0 }
+    }
+}
+
+struct Context {
+    classes: [u8; CONTEXT],
+    length: usize,
+}
+
+impl Context {
+    fn len(&self) -> usize {
+        self.length
+    }
+}
+
+/// Fewest edits from the whole pattern to some beginning of the text. Source: Myers, A fast bit-vector algorithm for
+/// approximate string matching based on dynamic programming, 1999; with a text that begins where the pattern does.
+fn distance(pattern: &[u8], text: impl Iterator<Item = u8>) -> usize {
+    let mut bits = [0u64; 64];
+    for (at, class) in pattern.iter().enumerate() {
+        bits[usize::from(*class)] |= 1 << at;
+    }
+    let last = 1u64 << (pattern.len() - 1);
+    let (mut plus, mut minus) = (u64::MAX, 0u64);
+    let mut score = pattern.len();
+    let mut best = score;
+    for class in text {
+        let equal = bits[usize::from(class)];
+        let vertical = equal | minus;
+        let horizontal = (((equal & plus).wrapping_add(plus)) ^ plus) | equal;
+        let mut more = minus | !(horizontal | plus);
+        let mut less = plus & horizontal;
+        score += usize::from(more & last != 0);
+        score -= usize::from(less & last != 0);
+        best = best.min(score);
+        more = more << 1 | 1;
+        less <<= 1;
+        plus = less | !(vertical | more);
+        minus = more & vertical;
+    }
+    best
+}
+
+/// Whether an identifier that the page reads otherwise is the mention all the same: its validator must know the
+/// mention for valid, and the page's reading for invalid or for the same value. Where both would do, nobody can tell.
+fn told_apart(label: &Label, mention: &str, on_page: &str) -> Result<(), Reason> {
+    match (label.check_strictly(mention), label.check_strictly(on_page)) {
+        (Verdict::Valid(_), Verdict::Invalid) => Ok(()),
+        (Verdict::Valid(mention), Verdict::Valid(on_page)) if mention == on_page => Ok(()),
+        _ => Err(Reason::NotFound),
+    }
+}
+
+trait OfText {
+    fn partition_point_of(&self, text: u32) -> &[Like];
+}
+
+impl OfText for Vec<Like> {
+    /// Those of a text: together, but in no order of texts.
+    fn partition_point_of(&self, text: u32) -> &[Like] {
+        let start = self.partition_point(|like| like.text < text);
+        let end = self.partition_point(|like| like.text <= text);
+        &self[start..end]
     }
 }

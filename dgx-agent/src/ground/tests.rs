@@ -86,7 +86,7 @@ fn nothing_is_invented() {
     }
     assert_eq!(name("a", " \u{200B}—\0 "), Err(Reason::Empty));
     assert_eq!(name("a", &"a".repeat(100_000)), Err(Reason::TooLong));
-    assert_eq!(name("the QUIET TROMBOME or QUIET TROMBOWE", "QUIET TROMBONE"), Err(Reason::Ambiguous));
+    assert_eq!(name("the QUIET TROMB0NE or QUIET TR0MBONE", "QUIET TROMBONE"), Err(Reason::Ambiguous));
 }
 
 #[test]

@@ -1,0 +1,191 @@
+//! Pages that OCR really read, with the mentions as printed and where they came out.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use arrow::{
+    array::{Array, ArrayRef, AsArray, RecordBatch},
+    compute::cast,
+    datatypes::{DataType, Int64Type},
+};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use proto::labelset::Mention;
+use serde::Deserialize;
+
+use super::{Case, Expected, Place};
+
+/// A page of the files, one JSON document a line.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Page {
+    pub doc: String,
+    pub text: String,
+    pub mentions: Vec<Truth>,
+}
+
+/// A mention as printed. Without a place OCR left nothing of it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Truth {
+    pub label: String,
+    pub text: String,
+    pub start: Option<usize>,
+    pub end: Option<usize>,
+}
+
+/// Which documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Half {
+    Tuned,
+    Held,
+}
+
+impl Half {
+    /// By the document's name, so that all its pages and readings are on one side.
+    pub fn has(self, doc: &str) -> bool {
+        let sum: u32 = doc.bytes().fold(7, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
+        (sum / 7 % 2 == 0) == (self == Self::Tuned)
+    }
+}
+
+pub fn read(path: &Path) -> Result<Vec<Page>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+}
+
+/// The corpus of `examples/`: each page of each OCR run, with the values planted there.
+pub fn examples(root: &Path) -> Result<Vec<Page>> {
+    let mut pages: BTreeMap<(String, i64, i64), Page> = BTreeMap::new();
+    for file in parquet_files(&root.join("md_raw_ocr/pages"))? {
+        for batch in batches(&file)? {
+            let (docs, runs, numbers) =
+                (texts(&batch, "doc_id")?, numbers(&batch, "run_id")?, numbers(&batch, "page_num")?);
+            let read = texts(&batch, "text")?;
+            for row in 0..batch.num_rows() {
+                let doc = docs.as_string::<i32>().value(row).to_owned();
+                let key = (doc.clone(), at(&runs, row).unwrap_or(0), at(&numbers, row).unwrap_or(0));
+                let text = read.as_string::<i32>().value(row).to_owned();
+                pages.insert(key, Page { doc, text, mentions: Vec::new() });
+            }
+        }
+    }
+    for batch in batches(&root.join("truth.parquet"))? {
+        let (docs, runs, numbers_) =
+            (texts(&batch, "doc_id")?, numbers(&batch, "run_id")?, numbers(&batch, "page_num")?);
+        let (labels, values) = (texts(&batch, "label")?, texts(&batch, "value")?);
+        let (starts, ends) = (numbers(&batch, "start")?, numbers(&batch, "end")?);
+        for row in 0..batch.num_rows() {
+            let doc = docs.as_string::<i32>().value(row).to_owned();
+            let key = (doc, at(&runs, row).unwrap_or(0), at(&numbers_, row).unwrap_or(0));
+            let truth = Truth {
+                label: labels.as_string::<i32>().value(row).to_owned(),
+                text: values.as_string::<i32>().value(row).to_owned(),
+                start: at(&starts, row).map(|at| at as usize),
+                end: at(&ends, row).map(|at| at as usize),
+            };
+            pages.get_mut(&key).context("the truth names a page that is not there")?.mentions.push(truth);
+        }
+    }
+    Ok(pages.into_values().collect())
+}
+
+fn parquet_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true => files.extend(parquet_files(&path)?),
+            false => files.push(path),
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn batches(path: &Path) -> Result<Vec<RecordBatch>> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?.build()?;
+    Ok(reader.collect::<Result<_, _>>()?)
+}
+
+fn texts(batch: &RecordBatch, name: &str) -> Result<ArrayRef> {
+    Ok(cast(batch.column_by_name(name).context("a column is missing")?, &DataType::Utf8)?)
+}
+
+fn numbers(batch: &RecordBatch, name: &str) -> Result<ArrayRef> {
+    Ok(cast(batch.column_by_name(name).context("a column is missing")?, &DataType::Int64)?)
+}
+
+fn at(numbers: &ArrayRef, row: usize) -> Option<i64> {
+    let numbers = numbers.as_primitive::<Int64Type>();
+    numbers.is_valid(row).then(|| numbers.value(row))
+}
+
+/// A page's mentions in the order of the page, as a model gives them: those that OCR left whole, and those that it
+/// garbled, as the model tidies them up. What it lost no model sees. With `before`, each has the words in front of
+/// it, as they stand there. A place of the same value is as good as another.
+pub fn case(page: &Page, before: bool) -> Case {
+    let chars: Vec<char> = page.text.chars().collect();
+    let (mut mentions, mut expected) = (Vec::new(), Vec::new());
+    let mut truths: Vec<(&Truth, Place)> =
+        page.mentions.iter().filter_map(|truth| Some((truth, truth.start.zip(truth.end)?))).collect();
+    truths.sort_by_key(|(_, place)| *place);
+    for (truth, (start, end)) in &truths {
+        let read: String = chars.get(*start..*end).unwrap_or_default().iter().collect();
+        let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
+        let kind = match squeezed(&read) == squeezed(&truth.text) {
+            true => "whole",
+            // Which number the page has, nobody can tell: an identifier like that must be refused.
+            false
+                if digits(&read).len() == digits(&truth.text).len()
+                    && digits(&read) != digits(&truth.text) =>
+            {
+                "another digit"
+            }
+            false => "garbled",
+        };
+        let words = before.then(|| chars[start.saturating_sub(20)..*start].iter().collect());
+        mentions.push(Mention { label: truth.label.clone(), text: truth.text.clone(), before: words });
+        let same = |(other, _): &&(&Truth, Place)| squeezed(&other.text) == squeezed(&truth.text);
+        let places = truths.iter().filter(same).flat_map(|(_, place)| [*place, whole_words(&chars, *place)]);
+        expected.push(Expected { kind, places: places.collect() });
+    }
+    Case { text: page.text.clone(), mentions, expected }
+}
+
+/// With up to two characters on either side that OCR glued on: whoever marks the word marks them, too.
+fn whole_words(chars: &[char], (start, end): Place) -> Place {
+    let word = |c: &&char| c.is_alphanumeric();
+    let left = chars[..start].iter().rev().take_while(word).count();
+    let right = chars[end..].iter().take_while(word).count();
+    let short = |count: usize| if count <= 2 { count } else { 0 };
+    (start - short(left), end + short(right))
+}
+
+/// Mentions of one document asked of the pages of another: all must be refused but those that stand there, too.
+pub fn strangers(pages: &[Page]) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (n, page) in pages.iter().enumerate() {
+        let text = squeezed(&page.text);
+        let others =
+            pages.iter().cycle().skip(n + 1).take(pages.len() - 1).filter(|other| other.doc != page.doc);
+        let mentions: Vec<Mention> = others
+            .flat_map(|other| &other.mentions)
+            .filter(|truth| !text.contains(&squeezed(&truth.text)))
+            .filter(|truth| {
+                !page.mentions.iter().any(|own| squeezed(&own.text).contains(&squeezed(&truth.text)))
+            })
+            .take(40)
+            .map(|truth| Mention { label: truth.label.clone(), text: truth.text.clone(), before: None })
+            .collect();
+        let expected =
+            mentions.iter().map(|_| Expected { kind: "another document's", places: Vec::new() }).collect();
+        cases.push(Case { text: page.text.clone(), mentions, expected });
+    }
+    cases
+}
+
+fn squeezed(text: &str) -> String {
+    text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
