@@ -9,5 +9,6 @@
 mod by_hand;
 mod conformance;
 mod doctor;
+mod pilot;
 mod place;
 mod services;

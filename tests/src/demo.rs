@@ -6,7 +6,7 @@
 //! ```
 //! Everything it makes lies in one folder, and a second run goes on from what it finds there.
 
-mod table;
+pub mod table;
 
 use std::{
     fs,
@@ -47,7 +47,7 @@ pub struct RealArgilla {
 
 /// A stage, as `control pilot run --json` tells of it.
 #[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Stage {
+pub struct Stage {
     pub stage: String,
     pub pages_in: Option<u64>,
     pub pages_out: Option<u64>,

@@ -25,7 +25,7 @@ struct Arguments {
     /// Where Argilla listens.
     #[arg(long, env = "ARGILLA_API_URL")]
     api_url: String,
-    /// An owner's or admin's key: the listing of all records asks for one.
+    /// Whose answers they will be: an annotator's of the workspace, an admin's or the owner's.
     #[arg(long, env = "ARGILLA_API_KEY", hide_env_values = true)]
     api_key: String,
     #[arg(long, env = "ARGILLA_WORKSPACE", default_value = "vessels")]

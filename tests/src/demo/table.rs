@@ -5,7 +5,7 @@ use super::Stage;
 const HEADER: [&str; 5] = ["stage", "pages in", "pages out", "seconds", "outcome"];
 
 /// One line a stage: pages in and out, seconds, outcomes.
-pub(super) fn stages(stages: &[Stage]) -> String {
+pub fn stages(stages: &[Stage]) -> String {
     let rows: Vec<[String; 5]> = stages.iter().map(row).collect();
     let width = |column: usize| {
         rows.iter().map(|row| row[column].chars().count()).chain([HEADER[column].len()]).max().unwrap_or(0)

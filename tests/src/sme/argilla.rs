@@ -1,4 +1,5 @@
-//! The reviewer at a server: lists a dataset's records, decides each, and answers in bulk. Public API only.
+//! The reviewer at a server: lists a dataset's records, decides each, and answers in bulk. Public API only: an
+//! annotator lists as the web page does, by searching; owners and admins by the plain listing.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -70,8 +71,9 @@ pub struct Argilla {
 }
 
 #[derive(Deserialize)]
-struct Identified {
+struct Me {
     id: String,
+    role: String,
 }
 
 #[derive(Deserialize)]
@@ -89,6 +91,17 @@ struct Items<T> {
 struct Listing {
     items: Vec<Record>,
     total: usize,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    items: Vec<Hit>,
+    total: usize,
+}
+
+#[derive(Deserialize)]
+struct Hit {
+    record: Record,
 }
 
 #[derive(Deserialize)]
@@ -160,10 +173,10 @@ impl Argilla {
 
     /// Reviews every record of the dataset that this user has not submitted or discarded yet.
     pub async fn review(&self, task: &Task<'_>) -> Result<Summary, ReviewError> {
-        let me: Identified = self.get("ask who this is", "/me", &[]).await?;
+        let me: Me = self.get("ask who this is", "/me", &[]).await?;
         let dataset = self.dataset(task).await?;
         let question = self.question(&dataset).await?;
-        let records = self.records(&dataset).await?;
+        let records = self.records(&dataset, &me).await?;
         let mut summary = Summary { records: records.len(), ..Summary::default() };
         for some in records.chunks(ANSWERED_AT_ONCE) {
             let mut answers = Vec::new();
@@ -195,11 +208,11 @@ impl Argilla {
         questions.items.into_iter().find(|q| q.name == QUESTION).ok_or_else(|| missing("question", QUESTION))
     }
 
-    async fn records(&self, dataset: &str) -> Result<Vec<Record>, ReviewError> {
+    async fn records(&self, dataset: &str, me: &Me) -> Result<Vec<Record>, ReviewError> {
         let (mut seen, mut total) = (0, 0);
         for _ in 0..SCANS {
             let records;
-            (records, total) = self.scan(dataset).await?;
+            (records, total) = self.scan(dataset, me).await?;
             seen = records.len();
             if seen == total {
                 return Ok(records);
@@ -209,8 +222,7 @@ impl Argilla {
     }
 
     /// One pass over the listing, without repeats, and the total that the server gave last.
-    async fn scan(&self, dataset: &str) -> Result<(Vec<Record>, usize), ReviewError> {
-        let path = format!("/datasets/{dataset}/records");
+    async fn scan(&self, dataset: &str, me: &Me) -> Result<(Vec<Record>, usize), ReviewError> {
         let limit = LISTED_AT_ONCE.to_string();
         let (mut records, mut known) = (Vec::new(), HashSet::new());
         let mut offset = 0;
@@ -218,7 +230,14 @@ impl Argilla {
             let at = offset.to_string();
             let query =
                 [("include", "responses"), ("include", "suggestions"), ("offset", &at), ("limit", &limit)];
-            let page: Listing = self.get("list records", &path, &query).await?;
+            let page: Listing = if me.role == "annotator" {
+                let path = format!("{}/me/datasets/{dataset}/records/search", self.base);
+                let search = self.http.post(path).query(&query).json(&json!({}));
+                let found: Found = self.send("search records", search).await?;
+                Listing { items: found.items.into_iter().map(|hit| hit.record).collect(), total: found.total }
+            } else {
+                self.get("list records", &format!("/datasets/{dataset}/records"), &query).await?
+            };
             offset += page.items.len();
             let is_last = page.items.is_empty() || offset >= page.total;
             records.extend(page.items.into_iter().filter(|record| known.insert(record.id.clone())));
