@@ -3,11 +3,14 @@
 SHELL := /bin/sh
 CARGO ?= cargo
 MODEL ?=
+# For `make bench`: flags of the bin `bench`, e.g. BENCH='--only zero --strict'.
+BENCH ?=
 
 # Without the fetched library DuckDB is built from its sources. Looked at when a recipe starts, after `library`.
 FEATURES = $(shell [ -e .deps/duckdb/libduckdb.so ] || echo --features control/bundled-duckdb)
 
-.PHONY: help deps library build check fmt lint deny test services services-down live demo bench-ground clean
+.PHONY: help deps library build check fmt lint deny test services services-down live demo bench bench-build bench-ground \
+	bench-peers clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -52,6 +55,18 @@ demo: build ## The whole pilot on this machine: real OCR pages, rules or MODEL=n
 
 bench-ground: library ## How right and how fast mentions are found: generated kinds, real OCR, odd pages
 	@$(CARGO) run --quiet --release --package e2e --bin bench-ground $(FEATURES)
+
+# The agent by itself, as it is released: together with the tests it would have their places to crash.
+bench-build: library
+	@$(CARGO) build --profile bench --package dgx-agent
+	@$(CARGO) build --profile bench --package e2e --bin ollama-sim --bin bench
+
+bench: bench-build ## What the agent reaches over a simulated Ollama, beside simple clients and wrk, in one run
+	@$(CARGO) run --quiet --profile bench --package e2e --bin bench -- $(BENCH)
+
+bench-peers: bench-build ## The same server for langextract and distilabel
+	@tests/peers/install.sh
+	@$(CARGO) run --quiet --profile bench --package e2e --bin bench -- --only peers $(BENCH)
 
 clean: ## Remove what the demo made
 	@rm -rf .demo

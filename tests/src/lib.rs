@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!  corpus, batch_dir, batch_files, agent_jobs, argilla_standin, ollama_double, ollama_sim, played, sme ──► harness,
-//!  by_hand, conformance ──► tests/it, live, bin/demo
+//!  bench, by_hand, conformance ──► tests/it, live, bin/demo, bin/bench
 //! ```
 
 pub mod agent_jobs;
 pub mod argilla_standin;
 pub mod batch_dir;
 pub mod batch_files;
+pub mod bench;
 pub mod by_hand;
 pub mod conformance;
 pub mod corpus;

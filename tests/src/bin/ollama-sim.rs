@@ -51,7 +51,8 @@ async fn main() -> anyhow::Result<()> {
             .and_then(|()| fs::rename(&unfinished, &file))
             .with_context(|| format!("write the port file {}", file.display()))?;
     }
-    let sim = Sim::new(App::new(&arguments.model, arguments.faults), arguments.plan);
+    let sim = Sim::new(App::new(&arguments.model, arguments.faults), arguments.plan)
+        .context("make the file for bodies")?;
     serve(listener, sim, async move {
         tokio::select! { _ = terminate.recv() => {}, _ = tokio::signal::ctrl_c() => {} }
     })

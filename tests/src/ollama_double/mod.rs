@@ -61,7 +61,7 @@ pub struct App {
     /// With its tag.
     model: String,
     pub(crate) faults: Arc<Faults>,
-    answerer: Arc<Answerer>,
+    pub(crate) answerer: Arc<Answerer>,
 }
 
 impl App {

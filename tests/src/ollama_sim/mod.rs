@@ -11,6 +11,7 @@
 
 pub mod audit;
 mod gate;
+mod generate;
 mod plan;
 pub mod sheets;
 mod slots;
@@ -19,7 +20,9 @@ mod stats;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fs::File,
     future::Future,
+    io::Write as _,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
@@ -47,6 +50,9 @@ pub use stats::{Asked, Moment, Sample, Stats};
 /// Requests whose answers are kept ready: many times what a measurement sends.
 const PREPARED: usize = 100_000;
 
+/// Bodies that are kept.
+const KEPT: usize = 4000;
+
 /// What the handlers share.
 pub struct Sim {
     app: App,
@@ -55,6 +61,9 @@ pub struct Sim {
     stats: Mutex<Stats>,
     prepared: Mutex<HashMap<u64, Arc<Prepared>>>,
     pages: Mutex<BTreeMap<u64, Arc<Page>>>,
+    /// Of `generate`, by body.
+    generated: Mutex<HashMap<u64, String>>,
+    kept: Option<Mutex<File>>,
     /// Requests that needed time, for their draws.
     worked: AtomicU64,
 }
@@ -80,18 +89,24 @@ struct Page {
 
 impl Sim {
     /// Spawns its clock: to be called within a runtime.
-    pub fn new(app: App, plan: Plan) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// When the file for bodies cannot be made.
+    pub fn new(app: App, plan: Plan) -> std::io::Result<Arc<Self>> {
+        let kept = plan.keep_bodies.as_ref().map(File::create).transpose()?;
         let gate = Gate::new(Slots::new(plan.slots, plan.changes.clone(), plan.slowdown));
         tokio::spawn(gate.clone().run());
-        Arc::new(Self {
+        Ok(Arc::new(Self {
+            kept: kept.map(Mutex::new),
             app,
             plan,
             gate,
             stats: Mutex::default(),
             prepared: Mutex::default(),
+            generated: Mutex::default(),
             pages: Mutex::default(),
             worked: AtomicU64::new(0),
-        })
+        }))
     }
 
     /// Err: what is to be said instead.
@@ -106,6 +121,10 @@ impl Sim {
         let (first, rest) = speak::lines(&reply.model, &reply.content, self.plan.delta);
         let prepared = Arc::new(Prepared { reply, page, first, rest });
         let mut all = lock(&self.prepared);
+        if let Some(kept) = self.kept.as_ref().filter(|_| all.len() < KEPT && !body.contains(&b'\n')) {
+            // A file that is full shows in what it lacks.
+            let _ = lock(kept).write_all(&[body.as_ref(), b"\n"].concat());
+        }
         if all.len() < PREPARED {
             all.insert(digest, prepared.clone());
         }
@@ -205,7 +224,8 @@ pub fn router(sim: &Arc<Sim>) -> Router {
         .route("/sim/stats", get(tell))
         .route("/sim/mark/{name}", post(mark))
         .with_state(sim.clone());
-    let chat = Router::new().route("/api/chat", post(chat)).with_state(sim.clone());
+    let chat = Router::new().route("/api/chat", post(chat));
+    let chat = chat.route("/api/generate", post(generate::generate)).with_state(sim.clone());
     ollama_double::around(&sim.app, ollama_double::router_without_chat(sim.app.clone()).merge(chat))
         .merge(own)
 }

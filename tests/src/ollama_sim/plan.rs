@@ -1,6 +1,6 @@
 //! What the simulator is to be like, as flags; and the draws that follow from its seed. Pure.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
@@ -36,6 +36,9 @@ pub struct Plan {
     /// Characters of the answer in one line.
     #[arg(long, value_name = "CHARS", default_value_t = crate::ollama_double::stream::DELTA)]
     pub delta: usize,
+    /// Write each body that comes for the first time here, a line each (some thousands at most).
+    #[arg(long, value_name = "FILE")]
+    pub keep_bodies: Option<PathBuf>,
     /// Of service times and faults.
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     pub seed: u64,

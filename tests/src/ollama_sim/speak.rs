@@ -88,7 +88,8 @@ pub(super) async fn speak(visit: Visit, prepared: Arc<Prepared>) -> Response {
     if told.prepared.reply.stream { told.streamed() } else { told.whole().await }
 }
 
-fn work(sim: &Sim) -> f64 {
+/// Nanoseconds that the next request needs.
+pub(super) fn work(sim: &Sim) -> f64 {
     sim.plan.work(sim.worked.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
 }
 

@@ -1,0 +1,37 @@
+//! Four slots of 50 ms that nobody told the agent of.
+
+use anyhow::Result;
+
+use super::{Lab, Row, Unit, clients::fixed_rates};
+
+const SERVER: [&str; 4] = ["--slots", "4", "--service-ms", "50"];
+/// Answers a second, when no slot is ever idle.
+const PERFECT: f64 = 80.0;
+
+pub(super) async fn rows(lab: &Lab) -> Result<Vec<Row>> {
+    let simulator = lab.simulator(&SERVER)?;
+    let run = lab.run(1000, &simulator).await?;
+    let stats = simulator.stats("?samples").await?;
+    let rate = run.done.answers as f64 / run.took.as_secs_f64();
+    let (fixed, _) = fixed_rates(lab, &SERVER, 4, 240).await?;
+    let (serial, _) = fixed_rates(lab, &SERVER, 1, 40).await?;
+    Ok(vec![
+        Row::at_least(
+            "4 slots × 50 ms: slot time busy, start to manifest",
+            run.done.busy_since(&run.submitted),
+            0.985,
+            Unit::Percent,
+        ),
+        Row::at_most(
+            "  most in flight after 100 answers",
+            f64::from(stats.max_in_flight_after(100)),
+            10.0,
+            Unit::Count,
+        ),
+        Row::told("  requests/s: agent ÷ perfect", Unit::Ratio.show(rate / PERFECT)),
+        Row::told(
+            "  agent ÷ client with 4 fixed | serial client",
+            format!("{:.2} | {:.2} ×", rate / fixed, rate / serial),
+        ),
+    ])
+}
