@@ -13,6 +13,12 @@ pub(super) async fn rows(lab: &Lab) -> Result<Vec<Row>> {
     let run = lab.run(1000, &simulator).await?;
     let stats = simulator.stats("?samples").await?;
     let rate = run.done.answers as f64 / run.took.as_secs_f64();
+    let between = |from: u64, to: u64| (to - from) as f64 / 1e6;
+    let idle = stats.first_request.zip(stats.last_answer).map(|(first, last)| {
+        let (before, after) =
+            (between(run.submitted.at_ns, first.at_ns), between(last.at_ns, run.done.at_ns));
+        format!("{before:.0} | {after:.0} ms")
+    });
     let (fixed, _) = fixed_rates(lab, &SERVER, 4, 240).await?;
     let (serial, _) = fixed_rates(lab, &SERVER, 1, 40).await?;
     Ok(vec![
@@ -28,6 +34,7 @@ pub(super) async fn rows(lab: &Lab) -> Result<Vec<Row>> {
             10.0,
             Unit::Count,
         ),
+        Row::told("  before the first request | after the last answer", idle.unwrap_or_default()),
         Row::told("  requests/s: agent ÷ perfect", Unit::Ratio.show(rate / PERFECT)),
         Row::told(
             "  agent ÷ client with 4 fixed | serial client",
