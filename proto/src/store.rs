@@ -345,9 +345,17 @@ impl Store {
             object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
                 StoreError::Denied { uri, source }
             }
+            source if is_refused_listing(&source) => StoreError::Denied { uri, source },
             source => StoreError::Unreachable { uri, source },
         }
     }
+}
+
+/// Of a listing the client tells the status in words alone; the suite against a real store watches them.
+fn is_refused_listing(error: &object_store::Error) -> bool {
+    let object_store::Error::Generic { source, .. } = error else { return false };
+    let text = source.to_string();
+    ["status code: 401 ", "status code: 403 "].iter().any(|status| text.contains(status))
 }
 
 fn object(key: Key, meta: ObjectMeta) -> Object {
