@@ -47,8 +47,10 @@ services-down: ## End what `make services` started
 live: library ## The suites against the real services of `make services`, beside the doubles
 	@[ -f .services/env ] || { echo "make: there is no .services/env: run \`make services\` first" >&2; exit 1; }
 	@$(CARGO) build --workspace --bins --features e2e/live $(FEATURES)
-	@set -a; . ./.services/env; set +a; \
-	 $(CARGO) test --workspace --features e2e/live $(FEATURES) --test live -- --nocapture --test-threads=2
+	@set -a; . ./.services/env; set +a; rm -rf .services/tables; mkdir .services/tables; \
+	 export LIVE_TABLES="$$PWD/.services/tables"; ended=0; \
+	 $(CARGO) test --workspace --features e2e/live $(FEATURES) --test live -- --nocapture --test-threads=2 || ended=$$?; \
+	 cat .services/tables/* 2>/dev/null; exit $$ended
 
 demo: build ## The whole pilot on this machine: real OCR pages, rules or MODEL=name, a simulated reviewer
 	@$(CARGO) run --quiet --package e2e --bin demo $(FEATURES) -- $(if $(MODEL),--model "$(MODEL)")

@@ -1,5 +1,7 @@
 //! Double and real, held to one suite: a call that fails, or that the two answer differently, fails.
 
+use std::path::Path;
+
 use e2e::{
     argilla_standin::{ANNOTATOR_KEY, App, OWNER_KEY, serve},
     conformance::{
@@ -15,8 +17,12 @@ use crate::services::{env, store_env};
 
 fn check(service: &str, columns: &[Column]) {
     let comparison = compare(service, columns);
-    // In one write: other tests print beside it.
-    print!("{}", comparison.text);
+    // `make live` prints the tables together at its end.
+    match std::env::var_os("LIVE_TABLES") {
+        Some(folder) => std::fs::write(Path::new(&folder).join(service), &comparison.text).unwrap(),
+        // In one write: other tests print beside it.
+        None => print!("{}", comparison.text),
+    }
     assert!(comparison.wrong.is_empty(), "{service}: {}", comparison.wrong.join("; "));
 }
 
@@ -24,11 +30,14 @@ fn check(service: &str, columns: &[Column]) {
 async fn argilla() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(serve(listener, App::open(None).unwrap(), std::future::pending()));
-    let double = argilla::Target::open(&url, OWNER_KEY, ANNOTATOR_KEY).await.unwrap();
+    let app = App::open(None).unwrap();
+    let search = argilla::Search::Planned(app.faults.clone());
+    tokio::spawn(serve(listener, app, std::future::pending()));
+    let double = argilla::Target::open(&url, OWNER_KEY, ANNOTATOR_KEY, search).await.unwrap();
     let (url, owner, annotator) =
         (env("ARGILLA_API_URL"), env("ARGILLA_API_KEY"), env("LIVE_ARGILLA_ANNOTATOR_KEY"));
-    let real = argilla::Target::open(&url, &owner, &annotator).await.unwrap();
+    let search = argilla::Search::At(env("LIVE_OPENSEARCH_URL"));
+    let real = argilla::Target::open(&url, &owner, &annotator, search).await.unwrap();
     let cases = argilla::cases();
     check("Argilla", &[run("double", &double, &cases).await, run("real", &real, &cases).await]);
 }

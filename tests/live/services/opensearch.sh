@@ -50,5 +50,6 @@ opensearch_start() {
 	cluster.routing.allocation.disk.threshold_enabled: false
 	END
     serve 7000 9200
+    give LIVE_OPENSEARCH_URL "http://127.0.0.1:$PORT"
     ready "127.0.0.1:$PORT"
 }

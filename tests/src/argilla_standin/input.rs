@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::{
     errors::ApiError,
     state::{LabelOption, MetadataSettings, ResponseStatus, Span, SuggestionType},
+    values::{answered, check_fields, text_or_number},
 };
 
 /// A JSON body; what is not one, or not of this shape, is a schema error.
@@ -172,6 +173,7 @@ pub struct RecordsBulk {
 #[derive(Deserialize)]
 pub struct RecordUpsert {
     pub id: Option<String>,
+    #[serde(default, deserialize_with = "text_or_number")]
     pub external_id: Option<String>,
     #[serde(default, deserialize_with = "present")]
     pub fields: Option<Option<Map<String, Value>>>,
@@ -189,6 +191,8 @@ impl RecordsBulk {
         external_ids.dedup();
         require(external_ids.len() == count, "items", "Value error, External IDs must be unique")?;
         for (position, item) in self.items.iter().enumerate() {
+            let at = [json!("items"), json!(position)];
+            item.fields.iter().flatten().try_for_each(|fields| check_fields(fields, &at))?;
             for suggestion in item.suggestions.iter().flatten() {
                 suggestion.check(&[json!("items"), json!(position), json!("suggestions")])?;
             }
@@ -276,6 +280,15 @@ pub struct ResponseCreate {
     pub values: Option<Map<String, Value>>,
 }
 
+impl ResponseCreate {
+    pub fn check(&self) -> Result<(), ApiError> {
+        for (name, value) in self.values.iter().flatten() {
+            answered(value).map_err(|msg| ApiError::body([json!("values"), json!(name)], msg))?;
+        }
+        Ok(())
+    }
+}
+
 #[derive(Deserialize)]
 pub struct ResponsesBulk {
     pub items: Vec<ResponseUpsert>,
@@ -295,15 +308,10 @@ impl ResponsesBulk {
             check_uuid(&item.record_id).map_err(|msg| ApiError::body([json!("record_id")], msg))?;
             let missing = item.response.status == ResponseStatus::Submitted && item.response.values.is_none();
             require(!missing, "values", "Field required")?;
+            item.response.check()?;
         }
         Ok(())
     }
-}
-
-/// The value of one question in a response: `{"value": [spans]}`.
-#[derive(Deserialize)]
-pub struct ResponseValue {
-    pub value: Vec<Span>,
 }
 
 /// Bounds that need no record: `0 <= start < end`, at most 10,000 spans.

@@ -17,6 +17,7 @@ pub mod input;
 pub mod routes;
 pub mod state;
 pub mod validate;
+pub mod values;
 pub mod views;
 
 use std::{future::Future, path::Path, sync::Arc};

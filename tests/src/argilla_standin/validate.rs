@@ -1,11 +1,13 @@
 //! The rules that need the dataset or the record: pure functions that answer with Argilla's own sentence.
 //! All offsets count code points.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{
-    input::{RecordUpsert, ResponseCreate, ResponseValue, SuggestionCreate, check_spans},
+    errors::ApiError,
+    input::{RecordUpsert, ResponseCreate, SuggestionCreate},
     state::{Dataset, MetadataSettings, Question, Record, ResponseStatus, Span},
+    values::{Answered, answered, python_repr, python_str},
 };
 
 type Checked = Result<(), String>;
@@ -76,15 +78,18 @@ fn metadata_value(value: &Value, settings: &MetadataSettings) -> Checked {
             given
                 .iter()
                 .find(|v| !allowed.contains(v))
-                .map_or(Ok(()), |v| Err(format!("'{v}' is not an allowed term.")))
+                .map_or(Ok(()), |v| Err(format!("'{}' is not an allowed term.", python_str(v))))
         }
         MetadataSettings::Integer { min, max } => {
-            let number = value.as_i64().ok_or_else(|| format!("'{value}' is not an integer."))?;
+            // In Python a truth value is an integer.
+            let number = value.as_bool().map(i64::from).or(value.as_i64());
+            let number = number.ok_or_else(|| format!("'{}' is not an integer.", python_str(value)))?;
             in_range(number, *min, *max)
         }
         MetadataSettings::Float { min, max } => {
             let float = value.as_f64().filter(|_| value.is_f64());
-            in_range(float.ok_or_else(|| format!("'{value}' is not a float."))?, *min, *max)
+            let float = float.ok_or_else(|| format!("'{}' is not a float.", python_str(value)))?;
+            in_range(float, *min, *max)
         }
     }
 }
@@ -107,15 +112,17 @@ pub fn suggestions(suggestions: &[SuggestionCreate], dataset: &Dataset, fields: 
         if questions.len() != suggestions.len() {
             return Err("found duplicate suggestions question IDs".to_owned());
         }
-        suggestions.iter().try_for_each(|suggestion| {
-            let question = dataset.questions.iter().find(|q| q.id == suggestion.question_id);
-            let question =
-                question.ok_or_else(|| format!("question id={} does not exists", suggestion.question_id))?;
-            spans(&suggestion.value, question, fields)?;
-            score(suggestion)
-        })
+        suggestions.iter().try_for_each(|one| suggestion(one, dataset, fields))
     };
     check().map_err(|why| format!("record does not have valid suggestions: {why}"))
+}
+
+pub fn suggestion(suggestion: &SuggestionCreate, dataset: &Dataset, fields: &Fields) -> Checked {
+    let question = dataset.questions.iter().find(|q| q.id == suggestion.question_id);
+    let question =
+        question.ok_or_else(|| format!("question id={} does not exists", suggestion.question_id))?;
+    spans(&suggestion.value, question, fields)?;
+    score(suggestion)
 }
 
 fn score(suggestion: &SuggestionCreate) -> Checked {
@@ -154,9 +161,9 @@ pub fn spans(spans: &[Span], question: &Question, fields: &Fields) -> Checked {
     }
     for span in spans {
         if !question.options.iter().any(|o| o.value == span.label) {
-            let labels: Vec<_> = question.options.iter().map(|o| &o.value).collect();
+            let labels = python_repr(&question.options.iter().map(|o| json!(o.value)).collect());
             return Err(format!(
-                "undefined label '{}' for span question.\nValid labels are: {labels:?}",
+                "undefined label '{}' for span question.\nValid labels are: {labels}",
                 span.label
             ));
         }
@@ -178,30 +185,37 @@ fn overlaps(spans: &[Span]) -> Checked {
 }
 
 /// A response to a record of this dataset.
-pub fn response(response: &ResponseCreate, dataset: &Dataset, fields: &Fields) -> Checked {
+pub fn response(response: &ResponseCreate, dataset: &Dataset, fields: &Fields) -> Result<(), ApiError> {
+    let refused = |why: String| Err(ApiError::Unprocessable(why));
     let none = Map::new();
     let values = response.values.as_ref().unwrap_or(&none);
     if response.status == ResponseStatus::Submitted {
         if values.is_empty() {
-            return Err("missing response values for submitted response".to_owned());
+            return refused("missing response values for submitted response".to_owned());
         }
         if let Some(question) = dataset.questions.iter().find(|q| q.required && !values.contains_key(&q.name))
         {
-            return Err(format!(
+            return refused(format!(
                 "missing response value for required question with name='{}'",
                 question.name
             ));
         }
     }
     for (name, value) in values {
-        let question =
-            dataset.questions.iter().find(|q| q.name == *name).ok_or_else(|| {
-                format!("found response value for non configured question with name='{name}'")
-            })?;
-        let value: ResponseValue = serde_json::from_value(value.clone())
-            .map_err(|_| "span question expects a list of values".to_owned())?;
-        check_spans(&value.value).map_err(str::to_owned)?;
-        spans(&value.value, question, fields)?;
+        let Some(question) = dataset.questions.iter().find(|q| q.name == *name) else {
+            return refused(format!("found response value for non configured question with name='{name}'"));
+        };
+        match answered(value) {
+            Ok(Answered::Spans(value)) => spans(&value, question, fields).or_else(refused)?,
+            Ok(Answered::Single(kind)) => {
+                return refused(format!("span question expects a list of values, found <class '{kind}'>"));
+            }
+            // Argilla forgot this one.
+            Ok(Answered::Texts) => {
+                return Err(ApiError::Internal("'str' object has no attribute 'start'".to_owned()));
+            }
+            Err(msg) => return Err(ApiError::body([json!("values"), json!(name)], msg)),
+        }
     }
     Ok(())
 }
@@ -210,7 +224,6 @@ pub fn response(response: &ResponseCreate, dataset: &Dataset, fields: &Fields) -
 mod tests {
     use super::*;
     use crate::argilla_standin::state::LabelOption;
-    use serde_json::json;
 
     fn question() -> Question {
         Question {

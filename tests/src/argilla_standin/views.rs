@@ -56,10 +56,13 @@ pub struct Include<'a> {
     pub responses: bool,
     /// Only this user's responses.
     pub of_user: Option<&'a str>,
+    /// There are none ever; a record on its own shows that.
+    pub vectors: bool,
 }
 
 impl Include<'_> {
-    pub const ALL: Include<'static> = Include { suggestions: true, responses: true, of_user: None };
+    pub const ALL: Include<'static> =
+        Include { suggestions: true, responses: true, of_user: None, vectors: true };
 }
 
 pub fn record(r: &Record, dataset_id: &str, include: Include<'_>) -> Value {
@@ -72,6 +75,9 @@ pub fn record(r: &Record, dataset_id: &str, include: Include<'_>) -> Value {
     }
     if include.suggestions {
         view["suggestions"] = r.suggestions.iter().map(suggestion).collect();
+    }
+    if include.vectors {
+        view["vectors"] = json!({});
     }
     view
 }

@@ -13,7 +13,7 @@ pub mod ollama;
 pub mod store;
 mod table;
 
-use std::{fmt, time::Duration};
+use std::{fmt, io::Write as _, time::Duration};
 
 use futures::future::LocalBoxFuture;
 
@@ -59,11 +59,20 @@ pub(crate) use cases;
 pub async fn run<T>(name: &str, target: &T, cases: &[Case<T>]) -> Column {
     let mut rows = Vec::with_capacity(cases.len());
     for case in cases {
+        let start = tokio::time::Instant::now();
         let outcome = match tokio::time::timeout(DEADLINE, (case.run)(target)).await {
             Ok(Ok(seen)) => Ok(seen),
             Ok(Err(why)) => Err(format!("{why:#}")),
             Err(_) => Err(format!("no end within {DEADLINE:?}")),
         };
+        // For whoever waits, and for whoever asks where the time went.
+        let told = if outcome.is_ok() { "ok" } else { "FAIL" };
+        let _ = writeln!(
+            std::io::stderr(),
+            "conformance: {name}: {}: {told}  {:.1} s",
+            case.call,
+            start.elapsed().as_secs_f64()
+        );
         rows.push((case.call, outcome));
     }
     Column { name: name.to_owned(), rows }

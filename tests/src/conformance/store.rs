@@ -173,7 +173,11 @@ async fn writer(target: &Target) -> Result<Seen> {
     }
     ensure!(store.get_opt(&at).await?.is_none(), "it shows before it is whole");
     writer.shutdown().await?;
-    ensure!(store.head(&at).await?.bytes == LARGE as u64, "its size");
+    let head = store.head(&at).await?;
+    ensure!(head.bytes == LARGE as u64, "its size");
+    // S3 tells the number of parts at the end of the ETag.
+    let parts = head.etag.as_ref().and_then(|etag| etag.trim_matches('"').rsplit_once('-')?.1.parse().ok());
+    ensure!(target.is_folder() || parts.is_some_and(|parts: u32| parts > 1), "not in parts: {head:?}");
     ensure!(sha256_hex(store.get(&at).await?) == sha256_hex(&content), "its content");
     store.delete(&at).await?;
     Ok(Seen::default())

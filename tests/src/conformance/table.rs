@@ -40,13 +40,25 @@ pub fn compare(service: &str, columns: &[Column]) -> Comparison {
         }
         let told = differences(&outcomes);
         if !told.is_empty() {
-            text.push_str("  <- see below");
+            text.push_str("  <- WRONG, see below");
             let _ = writeln!(below, "{call}:\n{told}");
             wrong.push(call.to_owned());
         }
         text.push('\n');
     }
-    let _ = write!(text, "{} calls, {} wrong\n{below}", first.rows.len(), wrong.len());
+    let count = |verdict: &str| {
+        let outcomes =
+            columns.iter().flat_map(|column| &column.rows).map(|(_, outcome)| self::verdict(outcome));
+        outcomes.filter(|one| *one == verdict).count()
+    };
+    let (pass, absent) = (count("pass"), count("n/a"));
+    let _ = write!(
+        text,
+        "{} calls on {} sides: {pass} pass, {absent} n/a, {} wrong\n{below}",
+        first.rows.len(),
+        columns.len(),
+        wrong.len()
+    );
     Comparison { text, wrong }
 }
 
@@ -100,7 +112,7 @@ mod tests {
         assert_eq!(comparison.wrong, Vec::<String>::new());
         assert_eq!(
             comparison.text,
-            "\nStore    double      real\nput      pass      pass\nget       n/a      pass\n2 calls, 0 wrong\n"
+            "\nStore    double      real\nput      pass      pass\nget       n/a      pass\n2 calls on 2 sides: 3 pass, 1 n/a, 0 wrong\n"
         );
     }
 
@@ -110,6 +122,6 @@ mod tests {
         let comparison = compare("S", &columns);
         assert_eq!(comparison.wrong, ["put", "get"]);
         assert!(comparison.text.contains("double saw:  201\n  real saw:  200"), "{}", comparison.text);
-        assert!(comparison.text.contains("FAIL      pass  <- see below"), "{}", comparison.text);
+        assert!(comparison.text.contains("FAIL      pass  <- WRONG, see below"), "{}", comparison.text);
     }
 }

@@ -308,7 +308,7 @@ async fn reviewers_answer_and_records_complete() {
     let (status, _) = server
         .as_user(ANNOTATOR_KEY, Method::POST, &format!("/records/{}/responses", id(1)), discard.clone())
         .await;
-    assert_eq!(status, 201);
+    assert_eq!(status, 500, "it is stored, and Argilla stumbles over it afterwards");
     let (status, _) =
         server.as_user(ANNOTATOR_KEY, Method::POST, &format!("/records/{}/responses", id(1)), discard).await;
     assert_eq!(status, 409, "one response a user and record");

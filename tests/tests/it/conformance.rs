@@ -16,8 +16,10 @@ fn check(service: &str, column: Column) {
 async fn the_argilla_stand_in_conforms() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(serve(listener, App::open(None).unwrap(), std::future::pending()));
-    let target = argilla::Target::open(&url, OWNER_KEY, ANNOTATOR_KEY).await.unwrap();
+    let app = App::open(None).unwrap();
+    let search = argilla::Search::Planned(app.faults.clone());
+    tokio::spawn(serve(listener, app, std::future::pending()));
+    let target = argilla::Target::open(&url, OWNER_KEY, ANNOTATOR_KEY, search).await.unwrap();
     check("Argilla", run("double", &target, &argilla::cases()).await);
 }
 

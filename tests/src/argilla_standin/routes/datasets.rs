@@ -244,13 +244,14 @@ pub async fn progress(State(app): State<App>, caller: Caller, Id(id): Id) -> Ans
     })
 }
 
-/// Responses of each user, by the status of their record and their own; what nobody has is left out.
+/// Responses of each user, by the status of their record and their own.
 pub async fn users_progress(State(app): State<App>, caller: Caller, Id(id): Id) -> Answer {
     app.store.read(|state| {
         let dataset = caller.sees(state, &id)?;
         let mut users = Vec::new();
         for user in &dataset.respondents {
-            let mut progress = json!({"username": state.username(user)});
+            let none = json!({"submitted": 0, "discarded": 0, "draft": 0});
+            let mut progress = json!({"username": state.username(user), "completed": none, "pending": none});
             for record in &dataset.records {
                 for response in record.responses.iter().filter(|r| r.user_id == *user) {
                     let status = if record.completed { "completed" } else { "pending" };

@@ -15,6 +15,7 @@ use crate::argilla_standin::{
     input::{Body, Id, RecordUpdate, RecordUpsert, RecordsBulk, Search, SuggestionCreate},
     state::{Dataset, Record, Suggestion, new_id, now},
     validate,
+    values::check_fields,
     views::{self, Include},
 };
 
@@ -175,7 +176,8 @@ pub async fn list(
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Answer {
     let page = Page::parse(&pairs)?;
-    let include = Include { suggestions: page.suggestions, responses: page.responses, of_user: None };
+    let include =
+        Include { suggestions: page.suggestions, responses: page.responses, of_user: None, vectors: false };
     app.store.read(|state| {
         let dataset = caller.manages(state, &id)?;
         let items: Vec<_> = dataset
@@ -213,7 +215,8 @@ pub async fn search_all(
 
 fn search(dataset: &Dataset, pairs: &[(String, String)], query: Search, of_user: Option<&str>) -> Answer {
     let page = Page::parse(pairs)?;
-    let include = Include { suggestions: page.suggestions, responses: page.responses, of_user };
+    let include =
+        Include { suggestions: page.suggestions, responses: page.responses, of_user, vectors: false };
     let wanted = query.external_ids()?;
     let is_wanted = |record: &&Record| match (&wanted, &record.external_id) {
         (Some(wanted), Some(external_id)) => wanted.contains(external_id),
@@ -241,6 +244,7 @@ pub async fn update(
     Id(id): Id,
     Body(body): Body<RecordUpdate>,
 ) -> Answer {
+    body.fields.iter().flatten().try_for_each(|fields| check_fields(fields, &[]))?;
     let suggestions = body.suggestions.map(Option::unwrap_or_default);
     for suggestion in suggestions.iter().flatten() {
         suggestion.check(&[json!("suggestions")])?;
@@ -281,8 +285,7 @@ pub async fn upsert_suggestion(
     app.store.write(|state| {
         let (dataset, record) = state.record(&id)?;
         caller.manager(state, &dataset.workspace_id)?;
-        validate::suggestions(std::slice::from_ref(&body), dataset, &record.fields)
-            .map_err(ApiError::Unprocessable)?;
+        validate::suggestion(&body, dataset, &record.fields).map_err(ApiError::Unprocessable)?;
         let record = state.record_mut(&id)?;
         let (is_new, at) = put_suggestion(record, body);
         let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };

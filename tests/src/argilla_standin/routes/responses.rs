@@ -18,6 +18,8 @@ pub async fn create(
     Id(id): Id,
     Body(body): Body<ResponseCreate>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
+    body.check()?;
+    let broken = body.values.is_none();
     let created = app.store.write(|state| {
         let (dataset, record) = state.record(&id)?;
         caller.member(state, &dataset.workspace_id)?;
@@ -29,7 +31,7 @@ pub async fn create(
         }
         put_response(state, &caller, &id, body)
     })?;
-    Ok((StatusCode::CREATED, Json(created)))
+    if broken { Err(not_indexed()) } else { Ok((StatusCode::CREATED, Json(created))) }
 }
 
 /// Item by item: each gives `{item, error}`, and a bad one stops none of the others.
@@ -41,10 +43,12 @@ pub async fn upsert(
     body.check()?;
     app.store.write(|state| {
         let answers = body.items.into_iter().map(|item| {
+            let broken = item.response.values.is_none();
             let answered = state
                 .record(&item.record_id)
                 .and_then(|(dataset, _)| caller.member(state, &dataset.workspace_id))
-                .and_then(|()| put_response(state, &caller, &item.record_id, item.response));
+                .and_then(|()| put_response(state, &caller, &item.record_id, item.response))
+                .and_then(|view| if broken { Err(not_indexed()) } else { Ok(view) });
             match answered {
                 Ok(view) => json!({"item": view, "error": null}),
                 Err(error) => json!({"item": null, "error": {"detail": sentence(error)}}),
@@ -54,11 +58,17 @@ pub async fn upsert(
     })
 }
 
+/// A response without values is stored, and then the search engine's side of Argilla stumbles over it.
+fn not_indexed() -> ApiError {
+    ApiError::Internal("'NoneType' object has no attribute 'items'".to_owned())
+}
+
 fn sentence(error: ApiError) -> String {
     match error {
-        ApiError::NotFound(message) | ApiError::Conflict(message) | ApiError::Unprocessable(message) => {
-            message
-        }
+        ApiError::NotFound(message)
+        | ApiError::Conflict(message)
+        | ApiError::Unprocessable(message)
+        | ApiError::Internal(message) => message,
         ApiError::Schema { msg, .. } => msg,
         other => format!("{other:?}"),
     }
@@ -72,7 +82,7 @@ fn put_response(
     body: ResponseCreate,
 ) -> Result<Value, ApiError> {
     let (dataset, record) = state.record(record_id)?;
-    validate::response(&body, dataset, &record.fields).map_err(ApiError::Unprocessable)?;
+    validate::response(&body, dataset, &record.fields)?;
     let (dataset_id, min_submitted) = (dataset.id.clone(), dataset.min_submitted);
 
     let record = state.record_mut(record_id)?;

@@ -9,11 +9,14 @@ mod records;
 mod responses;
 mod suggestions;
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result, ensure};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{Case, token};
+use crate::argilla_standin::faults::{Fault, Faults};
 
 pub fn cases() -> Vec<Case<Target>> {
     [access::cases(), datasets::cases(), records::cases(), suggestions::cases(), responses::cases()]
@@ -22,8 +25,17 @@ pub fn cases() -> Vec<Case<Target>> {
         .collect()
 }
 
+/// The search engine behind a server, which a case breaks for one dataset.
+pub enum Search {
+    /// The stand-in plays it.
+    Planned(Arc<Faults>),
+    /// OpenSearch's URL.
+    At(String),
+}
+
 /// A server, its owner and an annotator, and a workspace of this run that both are in.
 pub struct Target {
+    search: Search,
     http: Client,
     base: String,
     owner: String,
@@ -44,10 +56,11 @@ struct Answer {
 }
 
 impl Target {
-    pub async fn open(url: &str, owner: &str, annotator: &str) -> Result<Self> {
+    pub async fn open(url: &str, owner: &str, annotator: &str, search: Search) -> Result<Self> {
         // The server drops idle connections after 5 s.
         let http = Client::builder().pool_idle_timeout(std::time::Duration::from_secs(4)).build()?;
         let mut target = Self {
+            search,
             http,
             base: format!("{}/api/v1", url.trim_end_matches('/')),
             owner: owner.to_owned(),
@@ -68,14 +81,22 @@ impl Target {
     }
 
     async fn call(&self, key: &str, method: Method, path: &str, body: Option<Value>) -> Result<Answer> {
-        let mut request = self.http.request(method.clone(), format!("{}{path}", self.base));
-        if !key.is_empty() {
-            request = request.header("X-Argilla-Api-Key", key);
-        }
-        if let Some(body) = &body {
-            request = request.json(body);
-        }
-        let answer = request.send().await.with_context(|| format!("{method} {path}"))?;
+        let send = async || {
+            let mut request = self.http.request(method.clone(), format!("{}{path}", self.base));
+            if !key.is_empty() {
+                request = request.header("X-Argilla-Api-Key", key);
+            }
+            if let Some(body) = &body {
+                request = request.json(body);
+            }
+            request.send().await
+        };
+        let answer = match send().await {
+            // The server closes a connection after a 500 and after 5 idle seconds, whoever is about to use it.
+            Err(error) if error.is_request() && !error.is_timeout() => send().await,
+            other => other,
+        };
+        let answer = answer.with_context(|| format!("{method} {path}"))?;
         let status = answer.status();
         let body = serde_json::from_slice(&answer.bytes().await?).unwrap_or_default();
         Ok(Answer { status, body, token: self.token.clone() })
@@ -131,6 +152,29 @@ impl Target {
         }
         self.put(&format!("{}/publish", dataset.path), Value::Null).await?.is(200)?;
         Ok(dataset)
+    }
+
+    /// From now on nothing of the dataset can be indexed, until it is mended; of the stand-in: at the next bulk.
+    async fn break_index(&self, dataset: &Dataset) -> Result<()> {
+        match &self.search {
+            Search::Planned(faults) => faults.plan([Fault::ErrorAfterCommit]),
+            Search::At(url) => self.index(url, dataset, "_close").await?,
+        }
+        Ok(())
+    }
+
+    async fn mend_index(&self, dataset: &Dataset) -> Result<()> {
+        match &self.search {
+            Search::Planned(_) => Ok(()),
+            Search::At(url) => self.index(url, dataset, "_open").await,
+        }
+    }
+
+    async fn index(&self, url: &str, dataset: &Dataset, action: &str) -> Result<()> {
+        let id = dataset.path.rsplit('/').next().context("a dataset's id")?;
+        let answer = self.http.post(format!("{url}/rg.{id}/{action}")).send().await?;
+        ensure!(answer.status() == 200, "{action}: {}", answer.text().await?);
+        Ok(())
     }
 
     async fn bulk(&self, dataset: &Dataset, items: Value) -> Result<Answer> {

@@ -16,6 +16,7 @@ pub(super) fn cases() -> Vec<Case<Target>> {
         metadata_types => "metadata: integers, floats, terms, unknown names",
         metadata_kept => "trap: metadata {} wipes, left out keeps",
         upsert => "an upsert by external id keeps the record's id",
+        not_indexed => "trap: stored but not indexed; the same again heals",
         listing => "GET records: order, offset, limit, total",
         include => "GET records: include",
         search => "POST records/search by external id",
@@ -102,6 +103,9 @@ async fn fields(target: &Target) -> Result<Seen> {
         json!({"text": "x", "other": "x"}),
         json!({"text": 7}),
         json!({"text": ["x"]}),
+        json!({"text": []}),
+        json!({"text": true}),
+        json!({"text": {"a": "x"}}),
     ] {
         let item = json!({"external_id": "d:1", "fields": fields});
         seen.note(format!("{fields}: {}", target.bulk(&dataset, json!([item])).await?.refused(422)?));
@@ -124,6 +128,7 @@ async fn metadata_types(target: &Target) -> Result<Seen> {
         json!({"page_num": "1"}),
         json!({"page_num": 1.5}),
         json!({"page_num": 1.0}),
+        json!({"page_num": ["it's", 1, null]}),
         json!({"ratio": 1}),
         json!({"ratio": "1.0"}),
         json!({"nobody": 1}),
@@ -134,6 +139,7 @@ async fn metadata_types(target: &Target) -> Result<Seen> {
     for metadata in [
         json!({"page_num": 1, "ratio": 1.0, "doc_id": "é/1"}),
         json!({"page_num": null}),
+        json!({"page_num": true}),
         json!({"page_num": i32::MAX}),
         json!({"page_num": 9_007_199_254_740_993_i64}),
     ] {
@@ -172,6 +178,32 @@ async fn upsert(target: &Target) -> Result<Seen> {
     ensure!(first["inserted_at"] == second["inserted_at"], "it keeps its place in the listing");
     ensure!(target.listed(&dataset).await?["total"] == 1, "one record");
     Ok(Seen::default())
+}
+
+/// The real server answers 200 where the engine refuses a record, and 500 where the engine is away (which is played by
+/// the stand-in alone): the database has the record either way, and `control` repeats the upsert after a 500.
+async fn not_indexed(target: &Target) -> Result<Seen> {
+    let dataset = target.dataset("not-indexed", json!({})).await?;
+    let items = json!([dataset.item("d:1", "IMO 9074729", &[("IMO", 4, 11)])]);
+    target.break_index(&dataset).await?;
+    let mut seen = Seen::default();
+    let answer = target.bulk(&dataset, items.clone()).await?;
+    ensure!(answer.status == 200 || answer.refused(500).is_ok(), "no other answer is known");
+    let stored = target.record(&dataset, "d:1").await?;
+    seen.note(format!("{} suggestions", stored["suggestions"].as_array().map_or(0, Vec::len)));
+    target.mend_index(&dataset).await?;
+    let again = target.bulk(&dataset, items).await?.is(200)?;
+    ensure!(again["items"][0]["id"] == stored["id"], "it is the same record: {again}");
+    ensure!(target.listed(&dataset).await?["total"] == 1, "one record");
+    let path = format!("{}/records/search", dataset.path);
+    until(async || {
+        let found = target.post(&path, by_external_id(&["d:1"])).await?.is(200)?;
+        ensure!(found["total"] == 1, "found {found}");
+        Ok(())
+    })
+    .await
+    .context("the repeated upsert indexes it")?;
+    Ok(seen)
 }
 
 async fn filled(target: &Target, name: &str) -> Result<Dataset> {

@@ -220,6 +220,12 @@ async fn put(target: &Target) -> Result<Seen> {
     seen.note(super::keys(&second));
     let outside = target.put(&path, dataset.suggestion(&[("IMO", 4, 12)])).await?;
     seen.note(outside.refused(422)?);
+    let in_a_patch = json!({"suggestions": [dataset.suggestion(&[("IMO", 4, 12)])]});
+    let outside = target.patch(&format!("/records/{}", id(&stored)?), in_a_patch).await?;
+    seen.note(outside.refused(422)?);
+    let shown = target.get(&format!("/records/{}", id(&stored)?)).await?.is(200)?;
+    ensure!(shown["suggestions"][0]["value"][0]["start"] == 1, "the second one stands: {shown}");
+    seen.note(super::keys(&shown));
     Ok(seen)
 }
 
