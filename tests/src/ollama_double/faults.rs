@@ -1,4 +1,4 @@
-//! What the double does wrong, planned by its flags.
+//! What the double does wrong, or slowly, planned by its flags.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -33,6 +33,12 @@ pub struct Faults {
     /// Begin the first N streams, and then say nothing more.
     #[arg(long, value_name = "N", default_value_t = 0, num_args = 0..=1, default_missing_value = ALL)]
     pub stall_midway: u64,
+    /// Answer N chats at a time, as OLLAMA_NUM_PARALLEL says; the others wait. Without it: all at once.
+    #[arg(long, value_name = "N")]
+    pub parallel: Option<usize>,
+    /// Wait MS milliseconds before each piece of a stream.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub pace: u64,
     /// Have no model.
     #[arg(long)]
     pub missing_model: bool,

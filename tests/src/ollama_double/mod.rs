@@ -20,6 +20,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use axum::{
@@ -34,12 +35,12 @@ use axum::{
 use proto::hash::sha256_hex;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 
 use answer::Answerer;
 pub(crate) use chat::{Durations, Reply};
 pub use faults::{Faults, Next};
-use stream::End;
+use stream::{Delivery, End};
 
 /// Set to `1` on every answer, so that nobody takes this for Ollama.
 pub const HEADER: &str = "x-ollama-stand-in";
@@ -61,6 +62,8 @@ pub struct App {
     /// With its tag.
     model: String,
     pub(crate) faults: Arc<Faults>,
+    /// A chat holds one from its beginning to its end, or until its caller has gone.
+    slots: Arc<Semaphore>,
     pub(crate) answerer: Arc<Answerer>,
 }
 
@@ -70,6 +73,7 @@ impl App {
         Self {
             num_ctx: Arc::new(AtomicUsize::new(4096)),
             model,
+            slots: Arc::new(Semaphore::new(faults.parallel.unwrap_or(Semaphore::MAX_PERMITS))),
             faults: Arc::new(faults),
             answerer: Arc::default(),
         }
@@ -196,6 +200,9 @@ async fn chat(State(app): State<App>, body: Bytes) -> Response {
         Ok(reply) => reply,
         Err(refusal) => return *refusal,
     };
+    let Ok(slot) = app.slots.clone().acquire_owned().await else {
+        return error(StatusCode::SERVICE_UNAVAILABLE, "the stand-in is going down");
+    };
     let mut end = reply.end(&Durations { total: 2, load: 0, prompt_eval: 1, eval: 1 });
     if reply.stream {
         let end = match next {
@@ -203,7 +210,8 @@ async fn chat(State(app): State<App>, body: Bytes) -> Response {
             Next::StallMidway => End::Never,
             _ => End::Done(end),
         };
-        return stream::ndjson(&reply.model, &reply.content, &end);
+        let delivery = Delivery { pace: Duration::from_millis(app.faults.pace), slot };
+        return stream::ndjson(&reply.model, &reply.content, &end, delivery);
     }
     end["message"]["content"] = json!(reply.content);
     ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], end.to_string()).into_response()

@@ -1,5 +1,7 @@
 //! NDJSON as Ollama sends it: an object a line, lines cut anywhere, also within a character.
 
+use std::time::Duration;
+
 use axum::{
     body::Body,
     http::header,
@@ -8,6 +10,7 @@ use axum::{
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::now;
 
@@ -33,7 +36,15 @@ pub(crate) fn line(model: &str, delta: &str) -> String {
     format!("{}\n", json!({"model": model, "created_at": now(), "message": message, "done": false}))
 }
 
-pub(super) fn ndjson(model: &str, content: &str, end: &End) -> Response {
+/// How it goes out.
+pub(super) struct Delivery {
+    /// Before each write.
+    pub pace: Duration,
+    /// Given back when the stream is dropped, at its end or because its reader has gone.
+    pub slot: OwnedSemaphorePermit,
+}
+
+pub(super) fn ndjson(model: &str, content: &str, end: &End, delivery: Delivery) -> Response {
     let chars: Vec<char> = content.chars().collect();
     let mut lines = String::new();
     let deltas = chars.chunks(DELTA).take(if matches!(end, End::Never) { 1 } else { usize::MAX });
@@ -45,13 +56,21 @@ pub(super) fn ndjson(model: &str, content: &str, end: &End) -> Response {
         lines.push_str(&format!("{end}\n"));
     }
     let writes: Vec<Bytes> = lines.as_bytes().chunks(WRITE).map(Bytes::copy_from_slice).collect();
-    let body = stream::iter(writes).then(|write| async {
-        tokio::task::yield_now().await;
+    let pace = delivery.pace;
+    let body = stream::iter(writes).then(move |write| async move {
+        if pace.is_zero() {
+            tokio::task::yield_now().await
+        } else {
+            tokio::time::sleep(pace).await
+        }
         Ok::<_, std::io::Error>(write)
     });
     let body = match end {
         End::Never => body.chain(stream::pending()).boxed(),
         End::Done(_) | End::Silent => body.boxed(),
     };
+    let body = body.inspect(move |_| {
+        let _held = &delivery.slot;
+    });
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(body)).into_response()
 }

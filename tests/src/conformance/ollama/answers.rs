@@ -241,7 +241,7 @@ async fn load(target: &Target) -> Result<Seen> {
 
 /// Far above `num_ctx` however tokens are counted.
 fn too_long(body: &mut Value) {
-    body["messages"][1]["content"] = json!("IMO 9074729 of Panama, ".repeat(NUM_CTX as usize));
+    body["messages"][1]["content"] = json!("IMO 9074729 of Panama, ".repeat(NUM_CTX as usize / 2));
 }
 
 async fn overflow(target: &Target) -> Result<Seen> {

@@ -1,6 +1,6 @@
 //! What happens in the middle of an answer, each on a server of the case's own.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use dgx_agent::infer::{Class, InferError};
 use serde_json::{Value, json};
 
@@ -9,7 +9,8 @@ use crate::conformance::{Case, Seen, cases};
 
 pub(super) fn cases() -> Vec<Case<Target>> {
     cases![
-        cancelled => "a request whose caller has gone frees its slot",
+        cancelled => "one slot: the next waits until its caller has gone",
+        queue => "OLLAMA_NUM_PARALLEL=2: the third waits for a slot",
         killed => "killed in mid-stream, and back",
         runner => "trap: a schema that kills the runner: 500, then well",
     ]
@@ -25,19 +26,57 @@ async fn begin(target: &Target, instance: &Instance) -> Result<reqwest::Response
     Ok(answer)
 }
 
-/// One slot, and an answer in it that would take minutes: the next request gets it at once or not in time.
-async fn cancelled(target: &Target) -> Result<Seen> {
-    let instance = Instance::start(target, &["--stall-midway", "1"]).await?;
-    drop(begin(target, &instance).await?);
+/// Reads on: whether it goes on for so many pieces.
+async fn goes_on(answer: &mut reqwest::Response, pieces: usize) -> Result<()> {
+    for _ in 0..pieces {
+        let chunk = answer.chunk().await?.context("a long answer ends early")?;
+        ensure!(!chunk.windows(11).any(|part| part == b"\"done\":true"), "a long answer is done early");
+    }
+    Ok(())
+}
+
+/// Every slot is taken by an answer of minutes. One more request waits as long as they go on, and is answered once
+/// the caller of one of them has gone.
+async fn one_more(target: &Target, slots: usize) -> Result<Seen> {
+    if !target.launch.has_long_answers() {
+        return Ok(Seen::absent());
+    }
+    let instance = Instance::start(target, slots, &["--pace", "10"]).await?;
+    let mut running = Vec::new();
+    for _ in 0..slots {
+        running.push(begin(target, &instance).await.context("begin an answer in a free slot")?);
+    }
     let mut short = target.short();
     short["model"] = json!(target.slow_model);
-    let next = target.call(&instance.url, reqwest::Method::POST, "/api/chat", &short.to_string()).await?;
-    ensure!(next.json(200)?["done"] == true, "the next one is served");
+    let body = short.to_string();
+    let next = target.call(&instance.url, reqwest::Method::POST, "/api/chat", &body);
+    tokio::pin!(next);
+    for answer in &mut running {
+        tokio::select! {
+            biased;
+            early = &mut next => bail!("it did not wait for a slot: {}", early?.status),
+            on = goes_on(answer, 24) => on?,
+        }
+    }
+    drop(running.pop());
+    let answer = next.await?.json(200).context("the one that waited")?;
+    ensure!(answer["done"] == true, "{answer}");
+    for answer in &mut running {
+        goes_on(answer, 1).await.context("the other caller's answer")?;
+    }
     Ok(Seen::default())
 }
 
+async fn cancelled(target: &Target) -> Result<Seen> {
+    one_more(target, 1).await
+}
+
+async fn queue(target: &Target) -> Result<Seen> {
+    one_more(target, 2).await
+}
+
 async fn killed(target: &Target) -> Result<Seen> {
-    let instance = Instance::start(target, &["--stall-midway"]).await?;
+    let instance = Instance::start(target, 1, &["--stall-midway"]).await?;
     let url = instance.url.clone();
     let mut params = target.params();
     params.model.clone_from(&target.slow_model);
@@ -86,7 +125,7 @@ async fn read_to_end(answer: reqwest::Response) -> Option<Value> {
 
 /// The grammar of large repetitions is more than the runner bears.
 async fn runner(target: &Target) -> Result<Seen> {
-    let instance = Instance::start(target, &["--fail-first", "1"]).await?;
+    let instance = Instance::start(target, 1, &["--fail-first", "1"]).await?;
     let item = json!({"type": "string", "maxLength": 1900});
     let format = json!({"type": "array", "items": item, "minItems": 1, "maxItems": 5000});
     let body = target.chat(&format, 64).to_string();

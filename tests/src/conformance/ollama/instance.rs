@@ -16,6 +16,8 @@ use crate::{
     harness::{Process, binary},
 };
 
+const DOUBLE: &str = "ollama-double";
+
 /// How to start a server like the target.
 pub enum Launch {
     /// A binary of ours, which takes the double's flags, and flags of its own.
@@ -28,7 +30,12 @@ pub enum Launch {
 }
 
 impl Launch {
-    pub const DOUBLE: Self = Self::Double("ollama-double", &[]);
+    /// The simulator's slots have a time of their own; its unit tests watch them.
+    pub(super) fn has_long_answers(&self) -> bool {
+        !matches!(self, Self::Double(name, _) if *name != DOUBLE)
+    }
+
+    pub const DOUBLE: Self = Self::Double(DOUBLE, &[]);
     pub const SIMULATOR: Self = Self::Double("ollama-sim", &["--slots", "1", "--service-ms", "5"]);
 }
 
@@ -40,22 +47,31 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// `plan`: flags for the double, which is to do by plan what the real server does by itself.
-    pub async fn start(target: &Target, plan: &[&str]) -> Result<Self> {
+    /// `slots`: OLLAMA_NUM_PARALLEL. `plan`: flags for the double, which is to do by plan what the real server does
+    /// by itself.
+    pub async fn start(target: &Target, slots: usize, plan: &[&str]) -> Result<Self> {
         // Free a moment ago; nothing else here takes ports by number.
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        Self::start_on(target, port, plan).await
+        Self::start_on(target, port, slots, plan).await
     }
 
-    async fn start_on(target: &Target, port: u16, plan: &[&str]) -> Result<Self> {
+    async fn start_on(target: &Target, port: u16, slots: usize, plan: &[&str]) -> Result<Self> {
+        let slots = slots.to_string();
         let address = format!("127.0.0.1:{port}");
         let mut command = match &target.launch {
             Launch::Double(name, own) => {
                 let mut command = Command::new(binary(name)?);
                 command.args(["--listen", &address, "--model", &target.model]).args(*own).args(plan);
+                if *name == DOUBLE {
+                    command.args(["--parallel", &slots]);
+                }
                 command
             }
-            Launch::Real { binary, models } => real(binary, models, &address, &target.work),
+            Launch::Real { binary, models } => {
+                let mut command = real(binary, models, &address, &target.work);
+                command.env("OLLAMA_NUM_PARALLEL", &slots);
+                command
+            }
         };
         // The real server starts runners that would outlive it: they are killed with it, as a group.
         command.process_group(0);
@@ -79,7 +95,7 @@ impl Instance {
 
     /// Comes back where it was.
     pub async fn back(target: &Target, port: u16) -> Result<Self> {
-        Self::start_on(target, port, &[]).await
+        Self::start_on(target, port, 1, &[]).await
     }
 }
 
@@ -98,6 +114,6 @@ fn real(binary: &Path, models: &Path, address: &str, home: &Path) -> Command {
         command.env("PATH", path);
     }
     command.env("OLLAMA_HOST", address).env("OLLAMA_MODELS", models).env("HOME", home);
-    command.env("OLLAMA_NUM_PARALLEL", "1").env("OLLAMA_NOPRUNE", "1");
+    command.env("OLLAMA_NOPRUNE", "1");
     command
 }
