@@ -1,5 +1,7 @@
 //! What lies in a batch's folder: its documents, read and understood, and its files.
 
+pub mod annotated;
+
 use futures::{StreamExt, TryStreamExt};
 use proto::{
     docs::{self, BatchSpec, CommitRecord, Manifest, Signoff},

@@ -2,6 +2,7 @@
 
 mod argilla;
 mod batch;
+mod eval;
 mod gates;
 mod lake;
 mod pilot;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use argilla::{ArgillaCommand, AutoloadArgs, ExportArgs, StatusArgs as ArgillaStatusArgs, SyncArgs};
 pub use batch::{BatchCommand, CreateArgs, HowArgs, ListArgs, MergeArgs, PreviewArgs, ShowArgs};
+pub use eval::EvalArgs;
 pub use gates::{CAN_BE_INVESTIGATED, CheckArgs, DoctorArgs, Investigated, Prerequisite, SignoffArgs};
 pub use lake::{AnnotationsCommand, AnnotationsLoadArgs, InitArgs, LakeCommand, OcrArgs, OcrCommand};
 pub use pilot::{PilotCommand, PilotRunArgs, Stage};
@@ -91,6 +93,8 @@ pub enum Command {
     Signoff(SignoffArgs),
     /// Write one HTML file that shows the suggestions on their pages
     Preview(PreviewArgs),
+    /// Score suggestions against a truth or against what people answered
+    Eval(EvalArgs),
     /// The whole pilot, stage by stage
     #[command(subcommand)]
     Pilot(PilotCommand),

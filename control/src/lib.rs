@@ -14,6 +14,7 @@ pub mod commands;
 pub mod ctx;
 pub mod documents;
 pub mod env;
+pub mod evaluation;
 pub mod failure;
 pub mod lake;
 pub mod pilot_log;

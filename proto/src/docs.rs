@@ -242,9 +242,96 @@ pub enum CheckStatus {
     NotRun,
 }
 
+/// `argilla/calibration/…json`: what a confidence is worth, by label. Made by `control eval --fit` alone, for one
+/// labelset, prompt and model digest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    pub version: u32,
+    pub created_at: DateTime<Utc>,
+    pub tool_version: String,
+    /// Whose suggestions were judged.
+    pub batch_id: BatchId,
+    /// What they were judged by: a file, or the description of an export.
+    pub truth: String,
+    /// Of these suggestions.
+    pub provenance: Provenance,
+    pub labels: BTreeMap<String, LabelFit>,
+}
+
+/// The curve of one label.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LabelFit {
+    /// Judged suggestions with a confidence.
+    pub n: u64,
+    /// Raw confidence to the share that was right: the first rises strictly, the second never falls; all in 0 to 1.
+    pub points: Vec<(f64, f64)>,
+}
+
+impl Calibration {
+    /// Under this name `Provenance::options` holds the hash of the calibration that an agent applied: such
+    /// confidences are not raw, and none is fitted from them.
+    pub const OPTION: &'static str = "calibration_sha256";
+
+    /// The share that is right at this raw confidence; None for a label that was not fitted, and for no number.
+    pub fn calibrated(&self, label: &str, raw: f64) -> Option<f64> {
+        let points = &self.labels.get(label)?.points;
+        let after = points.partition_point(|(x, _)| *x <= raw);
+        let worth = match (after.checked_sub(1).and_then(|before| points.get(before)), points.get(after)) {
+            _ if raw.is_nan() => return None,
+            (Some((x0, y0)), Some((x1, y1))) => y0 + (y1 - y0) * (raw - x0) / (x1 - x0),
+            (Some((_, end)), None) | (None, Some((_, end))) => *end,
+            (None, None) => return None,
+        };
+        Some(worth.clamp(0.0, 1.0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn calibration(points: &[(f64, f64)]) -> Calibration {
+        let provenance = Provenance {
+            engine: "ollama".into(),
+            model: "m".into(),
+            model_digest: "d".into(),
+            prompt_sha256: "p".into(),
+            labelset_sha256: "l".into(),
+            options: BTreeMap::new(),
+            agent_version: "0".into(),
+        };
+        Calibration {
+            version: VERSION,
+            created_at: DateTime::UNIX_EPOCH,
+            tool_version: "test".into(),
+            batch_id: "b".parse().expect("an id"),
+            truth: "truth.parquet".into(),
+            provenance,
+            labels: BTreeMap::from([("IMO".into(), LabelFit { n: 200, points: points.to_vec() })]),
+        }
+    }
+
+    #[test]
+    fn a_confidence_lies_on_the_line_between_its_points() {
+        let fit = calibration(&[(0.2, 0.1), (0.4, 0.5), (0.8, 0.9)]);
+        for (raw, worth) in
+            [(0.0, 0.1), (0.2, 0.1), (0.3, 0.3), (0.4, 0.5), (0.6, 0.7), (0.8, 0.9), (1.0, 0.9)]
+        {
+            let found = fit.calibrated("IMO", raw).expect("fitted");
+            assert!((found - worth).abs() < 1e-12, "{raw}: {found}");
+        }
+        assert_eq!(fit.calibrated("MMSI", 0.5), None, "not fitted");
+        assert_eq!(fit.calibrated("IMO", f64::NAN), None);
+        assert_eq!(calibration(&[]).calibrated("IMO", 0.5), None);
+        assert_eq!(calibration(&[(0.5, 0.7)]).calibrated("IMO", 0.1), Some(0.7));
+    }
+
+    #[test]
+    fn a_calibration_comes_back_as_it_went() {
+        let fit = calibration(&[(0.1, 0.25), (0.9, 1.0)]);
+        let json = serde_json::to_string(&fit).expect("written");
+        assert_eq!(serde_json::from_str::<Calibration>(&json).expect("read"), fit);
+    }
 
     #[test]
     fn counts_add_up() {

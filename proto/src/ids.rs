@@ -84,11 +84,16 @@ impl DocId {
 
     /// As it stands in a key: percent-encoded, so that `/`, `..`, quotes and blanks are harmless.
     pub fn encoded(&self) -> String {
-        let encoded = utf8_percent_encode(&self.0, KEY_ENCODED).to_string();
-        match encoded.strip_prefix('.') {
-            Some(rest) => format!("%2E{rest}"),
-            None => encoded,
-        }
+        key_segment(&self.0)
+    }
+}
+
+/// Any text as one segment of a key.
+pub(crate) fn key_segment(text: &str) -> String {
+    let encoded = utf8_percent_encode(text, KEY_ENCODED).to_string();
+    match encoded.strip_prefix('.') {
+        Some(rest) => format!("%2E{rest}"),
+        None => encoded,
     }
 }
 

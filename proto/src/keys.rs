@@ -4,7 +4,7 @@ use std::fmt;
 
 use chrono::NaiveDate;
 
-use crate::ids::{BatchId, DocId};
+use crate::ids::{BatchId, DocId, key_segment};
 
 /// Where `raw_documents` files lie.
 pub const RAW_DOCUMENTS: &str = "md_raw_ocr/documents/";
@@ -14,6 +14,8 @@ pub const RAW_PAGES: &str = "md_raw_ocr/pages/";
 pub const ARGILLA_IN: &str = "argilla/in/";
 /// Where exports lie.
 pub const ARGILLA_OUT: &str = "argilla/out/";
+/// Where calibrations lie.
+pub const CALIBRATION: &str = "argilla/calibration/";
 
 const DATASET_PREFIX: &str = "vessels_ocr_";
 const RECORDS: &str = "argilla_records.parquet";
@@ -60,6 +62,12 @@ pub fn raw_pages_of(doc_id: &DocId) -> String {
 /// The part of a raw key that stands for a document, to find it in a listing. An id is never read out of one.
 pub fn doc_folder(doc_id: &DocId) -> String {
     format!("doc_id={}", doc_id.encoded())
+}
+
+/// `argilla/calibration/<labelset>/<prompt>/<model digest>.json`
+pub fn calibration(labelset_sha256: &str, prompt_sha256: &str, model_digest: &str) -> Key {
+    let [labelset, prompt, model] = [labelset_sha256, prompt_sha256, model_digest].map(key_segment);
+    Key(format!("{CALIBRATION}{labelset}/{prompt}/{model}.json"))
 }
 
 /// What a part has one file of.
@@ -232,6 +240,7 @@ mod tests {
             keys().export(2).spans(0).as_str(),
             "argilla/out/vessels_ocr_pilot-1/export_run_id=2/spans/part-000.parquet"
         );
+        assert_eq!(calibration("ab", "cd", "sha256:e").as_str(), "argilla/calibration/ab/cd/sha256%3Ae.json");
     }
 
     #[test]

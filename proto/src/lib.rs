@@ -3,7 +3,7 @@
 //! ```text
 //!  ids ──► keys ──► store          what things are called, where they lie, how to reach them
 //!  schema ──► rows                 Parquet tables: columns, validation, one struct a row
-//!  docs                            the JSON documents of a batch: spec, commit, manifest, sign-off
+//!  docs                            the JSON documents of a batch: spec, commit, manifest, sign-off; calibration
 //!  labelset                        labels with patterns and validators
 //!  grpc                            the agent's service
 //! ```

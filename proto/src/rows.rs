@@ -254,6 +254,24 @@ impl Row for AnnotatedSpan {
     const TABLE: Table = Table::AnnotatedSpans;
 }
 
+/// A true span of a page, for `control eval --truth`. Without a place: OCR lost the value. Without a label as well:
+/// the page was looked at, whether or not it has spans.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TruthSpan {
+    pub doc_id: Option<String>,
+    pub page_num: Option<i32>,
+    pub label: Option<String>,
+    pub start: Option<i32>,
+    pub end: Option<i32>,
+    /// The OCR run whose text is meant; null or absent: whichever.
+    #[serde(default)]
+    pub run_id: Option<i64>,
+}
+
+impl Row for TruthSpan {
+    const TABLE: Table = Table::Truth;
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

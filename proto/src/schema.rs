@@ -18,6 +18,7 @@ pub enum Table {
     ArgillaRecords,
     AnnotatedPages,
     AnnotatedSpans,
+    Truth,
 }
 
 /// What a column holds, whatever its width.
@@ -184,6 +185,15 @@ const ANNOTATED_SPANS: &[Column] = &[
     col("page_sha256", Kind::Text),
 ];
 
+const TRUTH: &[Column] = &[
+    col("doc_id", Kind::Text),
+    col("page_num", Kind::Int),
+    col("label", Kind::Text),
+    col("start", Kind::Int),
+    col("end", Kind::Int),
+    optional("run_id", Kind::BigInt),
+];
+
 /// Why a file is not of its table. The caller adds which file.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SchemaError {
@@ -206,6 +216,7 @@ impl Table {
             Self::ArgillaRecords => ARGILLA_RECORDS,
             Self::AnnotatedPages => ANNOTATED_PAGES,
             Self::AnnotatedSpans => ANNOTATED_SPANS,
+            Self::Truth => TRUTH,
         }
     }
 
@@ -310,6 +321,7 @@ impl fmt::Display for Table {
             Self::ArgillaRecords => "argilla_records",
             Self::AnnotatedPages => "annotated pages",
             Self::AnnotatedSpans => "annotated spans",
+            Self::Truth => "truth",
         })
     }
 }

@@ -31,6 +31,8 @@ pub struct PageFile {
     pub reason: Option<String>,
     /// Label, start, end: code points.
     pub spans: Vec<(String, u32, u32)>,
+    /// Of each of them.
+    pub confidence: Option<f64>,
 }
 
 impl PageFile {
@@ -50,7 +52,7 @@ impl PageFile {
             [] => (Outcome::Empty, Some("no_mentions".to_owned())),
             _ => (Outcome::Suggested, None),
         };
-        Self { doc_id: doc_id.into(), page_num, text: text.into(), outcome, reason, spans }
+        Self { doc_id: doc_id.into(), page_num, text: text.into(), outcome, reason, spans, confidence: None }
     }
 
     #[must_use]
@@ -90,7 +92,7 @@ impl PageFile {
                 text_sha256: sha256_hex(&text),
                 norm_value: Some(text.to_uppercase()),
                 text,
-                confidence: None,
+                confidence: self.confidence,
                 model: "rules".into(),
                 model_version: sha256_hex("rules"),
                 generated_at: DateTime::UNIX_EPOCH,

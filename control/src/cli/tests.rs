@@ -28,7 +28,7 @@ fn the_help_of_every_command_has_an_example() {
     root.build();
     let mut found = Vec::new();
     leaves(&root, "control", &mut found);
-    assert_eq!(found.len(), 22, "{:?}", found.iter().map(|(path, _)| path).collect::<Vec<_>>());
+    assert_eq!(found.len(), 23, "{:?}", found.iter().map(|(path, _)| path).collect::<Vec<_>>());
     let less_global = |help: &str| {
         help.split("\n\n")
             .filter(|part| !part.starts_with("Everywhere:"))
@@ -55,6 +55,9 @@ fn what_is_wrong_is_a_usage_error() {
         &["signoff", "pilot-1", "--investigated", "8=why"],
         &["signoff", "pilot-1", "--investigated", "3="],
         &["argilla", "autoload", "--once", "--interval", "5"],
+        &["eval"],
+        &["eval", "pilot-1", "--truth", "t.parquet", "--annotator", "ada"],
+        &["eval", "pilot-1", "--truth", "t.parquet", "--export-run", "1"],
         &["nothing"],
     ] {
         assert_eq!(parse(args).expect_err("refused").exit_code(), 2, "{args:?}");

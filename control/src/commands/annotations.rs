@@ -62,7 +62,7 @@ pub async fn load(ctx: &Ctx, args: &AnnotationsLoadArgs) -> Result<Report, Failu
 }
 
 /// The export asked for; the newest complete one without.
-async fn find(ctx: &Ctx, batch: &BatchId, asked: Option<i64>) -> Result<ExportDoc, Failure> {
+pub(super) async fn find(ctx: &Ctx, batch: &BatchId, asked: Option<i64>) -> Result<ExportDoc, Failure> {
     let (store, keys) = (ctx.store()?, BatchKeys::new(batch));
     let Some(run) = asked else {
         return export::last(store, &keys).await?.ok_or_else(|| {

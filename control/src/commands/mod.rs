@@ -6,6 +6,8 @@ pub mod argilla;
 pub mod batch;
 pub mod check;
 pub mod doctor;
+pub mod eval;
+mod html;
 pub mod lake;
 pub mod merge;
 pub mod ocr;
@@ -58,6 +60,7 @@ pub async fn dispatch(ctx: &Ctx, command: &Command) -> Result<(), Failure> {
         Command::Check(args) => show(ctx, check::run(ctx, args)).await,
         Command::Signoff(args) => show(ctx, signoff::run(ctx, args)).await,
         Command::Preview(args) => show(ctx, preview::run(ctx, args)).await,
+        Command::Eval(args) => show(ctx, eval::run(ctx, args)).await,
         Command::Pilot(PilotCommand::Run(args)) => show(ctx, pilot::run(ctx, args)).await,
     }
 }

@@ -17,6 +17,7 @@ mod by_hand;
 mod conformance;
 mod corpus;
 mod doctor;
+mod eval;
 mod lake;
 mod pilot;
 mod preview;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use futures::TryStreamExt;
 use proto::{
-    docs::{BatchSpec, CommitRecord, Counts, Manifest, Provenance},
+    docs::{BatchSpec, Counts, Provenance},
     hash::sha256_hex,
     ids::BatchId,
     keys::{BatchKeys, Key, PartKind},
@@ -16,12 +16,18 @@ use proto::{
     store::Store,
 };
 
-use crate::{batch, ctx::Ctx, failure::Failure};
+use crate::{
+    batch::{
+        self,
+        annotated::{Annotated, PartFiles},
+    },
+    ctx::Ctx,
+    failure::Failure,
+};
 
 /// Of all pages together: a browser should open the file.
 const MAX_TEXT: usize = 64 << 20;
 const READ_PAGES: usize = 64;
-const READ_ROWS: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Loaded {
@@ -49,18 +55,6 @@ pub(super) struct ShownPage {
 
 type PageId = (String, i32);
 
-/// The files of a committed part.
-struct Annotated {
-    suggestions: Key,
-    ledger: Key,
-}
-
-impl Annotated {
-    fn at(suggestions: &str, ledger: &str) -> Self {
-        Self { suggestions: Key::from_listing(suggestions), ledger: Key::from_listing(ledger) }
-    }
-}
-
 impl Loaded {
     pub async fn read(ctx: &Ctx, id: &BatchId, max_pages: usize) -> Result<Self, Failure> {
         let store = ctx.store()?;
@@ -68,17 +62,13 @@ impl Loaded {
         if parts.is_empty() {
             return Err(batch::unknown(ctx, id));
         }
-        let (spec, manifest) = (batch::spec(ctx, id).await?, batch::manifest(ctx, id).await?);
-        let (annotated, provenance) = match &manifest {
-            Some(manifest) => of_manifest(manifest),
-            None => of_commits(batch::commits(ctx, id).await?),
-        };
+        let (spec, annotated) = (batch::spec(ctx, id).await?, Annotated::of(ctx, id).await?);
         let mut loaded = Self {
             pages: Vec::new(),
             total: spec.as_ref().map_or(0, |spec| spec.pages),
             spec,
-            provenance,
-            counts: manifest.map(|manifest| manifest.counts),
+            provenance: annotated.provenance,
+            counts: annotated.counts,
             unnamed: 0,
             foreign_spans: 0,
         };
@@ -88,7 +78,7 @@ impl Loaded {
             rows += file.rows();
             let room = max_pages.saturating_sub(loaded.pages.len());
             if room > 0 && text < MAX_TEXT {
-                let files = annotated.get(part.key.as_str());
+                let files = annotated.parts.get(part.key.as_str());
                 text += loaded.part(store, file, files, room, MAX_TEXT - text).await?;
             } else if loaded.total > 0 {
                 break;
@@ -105,7 +95,7 @@ impl Loaded {
         &mut self,
         store: &Store,
         file: TableFile,
-        annotated: Option<&Annotated>,
+        annotated: Option<&PartFiles>,
         room: usize,
         max_text: usize,
     ) -> Result<usize, Failure> {
@@ -169,26 +159,6 @@ impl Loaded {
     }
 }
 
-/// The suggestions and ledger of each committed part, by the key of its pages, and what made them.
-type Made = (HashMap<String, Annotated>, Option<Provenance>);
-
-fn of_manifest(manifest: &Manifest) -> Made {
-    let files = manifest
-        .parts
-        .iter()
-        .map(|part| (part.pages.key.clone(), Annotated::at(&part.suggestions.key, &part.ledger.key)));
-    (files.collect(), Some(manifest.provenance.clone()))
-}
-
-fn of_commits(commits: Vec<CommitRecord>) -> Made {
-    let (mut files, mut provenance) = (HashMap::new(), None);
-    for commit in commits {
-        files.insert(commit.pages.key, Annotated::at(&commit.suggestions.key, &commit.ledger.key));
-        provenance.get_or_insert(commit.provenance);
-    }
-    (files, provenance)
-}
-
 /// The rows of a file that belong to these pages.
 async fn rows_of<R: Row + Send + 'static>(
     store: &Store,
@@ -196,9 +166,8 @@ async fn rows_of<R: Row + Send + 'static>(
     pages: &HashMap<PageId, Vec<BatchPage>>,
     id: impl Fn(&R) -> PageId,
 ) -> Result<HashMap<PageId, Vec<R>>, Failure> {
-    let file = TableFile::open(store, &store.head(key).await?, R::TABLE).await?;
     let mut found: HashMap<PageId, Vec<R>> = HashMap::new();
-    let mut chunks = file.read::<R>(READ_ROWS)?;
+    let mut chunks = batch::annotated::rows::<R>(store, key).await?;
     while let Some(chunk) = chunks.try_next().await? {
         for row in chunk {
             let id = id(&row);

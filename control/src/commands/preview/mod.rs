@@ -1,34 +1,24 @@
 //! `preview`: one HTML file that shows the suggestions on their pages, before anything is in Argilla.
 //!
 //! ```text
-//! pages, suggestions, ledger ─► load (bounded) ─► body (pure) ─► preview.html.j2 ─► one file
+//! pages, suggestions, ledger ─► load (bounded) ─► html (pure) ─► preview.html.j2 ─► one file
 //! ```
 //! The file needs nothing beside it and asks for nothing: its policy forbids every request, and only its own
 //! script may run, by a nonce that is a hash over the pages, so that no page can contain it.
 
-mod body;
 mod load;
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use minijinja::{Environment, context};
-use proto::{hash::sha256_of_fields, labelset::Labelset, rows::Suggestion};
+use proto::{hash::sha256_of_fields, rows::Suggestion};
 use serde::Serialize;
 
-use self::{
-    body::{Mark, visible},
-    load::{Loaded, ShownPage},
-};
-use crate::{cli::PreviewArgs, ctx::Ctx, failure::Failure, report::Report};
+use self::load::{Loaded, ShownPage};
+use super::html::{self, Mark, visible};
+use crate::{batch::annotated, cli::PreviewArgs, ctx::Ctx, failure::Failure, report::Report};
 
 const TEMPLATE: &str = include_str!("preview.html.j2");
-/// A blue.
-const FIRST_HUE: usize = 205;
 /// What a page without a ledger row is called.
 const PENDING: &str = "pending";
 
@@ -40,7 +30,7 @@ pub async fn run(ctx: &Ctx, args: &PreviewArgs) -> Result<Report, Failure> {
     let made = format!("control {}, {}", env!("CARGO_PKG_VERSION"), ctx.now().format("%Y-%m-%d %H:%M UTC"));
     let html = render(args.batch.as_str(), &made, &loaded, &view)?;
     let path = args.output.clone().unwrap_or_else(|| format!("preview-{}.html", args.batch).into());
-    let path = write(&path, &html).map_err(|error| Failure::file("write", &path, &error))?;
+    let path = html::write(&path, &html)?;
 
     let mut report = Report::new("preview").pages(loaded.total, loaded.pages.len() as u64);
     report.outcomes = view.outcomes.clone();
@@ -49,17 +39,6 @@ pub async fn run(ctx: &Ctx, args: &PreviewArgs) -> Result<Report, Failure> {
         report = report.note(note);
     }
     Ok(report.since(start))
-}
-
-/// Readers see the old file or the new one.
-fn write(path: &Path, html: &str) -> io::Result<PathBuf> {
-    let path = std::path::absolute(path)?;
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let unfinished = path.with_extension("html.tmp");
-    fs::write(&unfinished, html).and_then(|()| fs::rename(&unfinished, &path))?;
-    Ok(path)
 }
 
 /// What the template shows, less provenance.
@@ -132,33 +111,24 @@ impl View {
 /// The labels of the batch's labelset in its order, then any others that suggestions have.
 fn labels(loaded: &Loaded) -> Vec<LabelView> {
     let mut counts = loaded.by_label();
-    let labelset = loaded.spec.as_ref().and_then(|spec| Labelset::parse(&spec.labelset.toml).ok());
-    let named = labelset.unwrap_or_else(Labelset::embedded).labels;
-    let named: Vec<_> = named
+    let named: Vec<_> = annotated::labels(loaded.spec.as_ref())
         .into_iter()
-        .map(|label| {
-            let count = counts.remove(label.name.as_str()).unwrap_or(0);
-            (label.name, label.title, count)
+        .map(|(name, title)| {
+            let count = counts.remove(name.as_str()).unwrap_or(0);
+            (name, title, count)
         })
         .collect();
     let others = counts.into_iter().map(|(name, count)| (name.to_owned(), visible(name), count));
     let labels: Vec<_> = named.into_iter().chain(others).collect();
     let all = labels.len();
-    let view = |(n, (name, title, count))| LabelView { name, title, count, hue: hue(n, all) };
+    let view = |(n, (name, title, count))| LabelView { name, title, count, hue: html::hue(n, all) };
     labels.into_iter().enumerate().map(view).collect()
-}
-
-/// Hues that all lie equally far apart, and neighbours of the legend far: steps of about the golden section.
-fn hue(n: usize, all: usize) -> usize {
-    let coprime = |step: &usize| (2..=*step).all(|d| !(all.is_multiple_of(d) && step.is_multiple_of(d)));
-    let step = (all * 382 / 1000..all).find(coprime).filter(|step| *step > 0).unwrap_or(1);
-    (FIRST_HUE + n * step % all * 360 / all) % 360
 }
 
 fn page(anchor: usize, shown: &ShownPage, labels: &BTreeMap<&str, (usize, &str)>) -> (PageView, u64) {
     let marks: Vec<Mark> = shown.spans.iter().map(|span| mark(span, labels)).collect();
     let text = shown.page.text.as_deref().unwrap_or_default();
-    let (html, left_out) = body::html(text, &marks);
+    let (html, left_out) = html::marked(text, &marks);
     let ledger = shown.ledger.as_ref();
     let view = PageView {
         anchor,
@@ -221,13 +191,8 @@ fn notes(loaded: &Loaded, undrawn: u64) -> Vec<String> {
 fn render(batch: &str, made: &str, loaded: &Loaded, view: &View) -> Result<String, Failure> {
     let pages = view.documents.iter().flat_map(|document| &document.pages);
     let nonce = sha256_of_fields(pages.map(|page| page.html.as_str()));
-    let failed = |error: minijinja::Error| Failure::data(format!("the preview cannot be rendered: {error}"));
-    let mut environment = Environment::new();
-    environment.add_template("preview.html", TEMPLATE).map_err(failed)?;
-    let template = environment.get_template("preview.html").map_err(failed)?;
     let labelset = loaded.spec.as_ref().map(|spec| &spec.labelset);
-    template
-        .render(context! {
+    let shown = context! {
             nonce => &nonce[..32],
             batch,
             made,
@@ -241,21 +206,6 @@ fn render(batch: &str, made: &str, loaded: &Loaded, view: &View) -> Result<Strin
             provenance => &loaded.provenance,
             labelset => labelset.map(|l| context! { name => &l.name, version => &l.version, sha256 => &l.sha256 }),
             created => loaded.spec.as_ref().map(|spec| spec.created_at.format("%Y-%m-%d %H:%M UTC").to_string()),
-        })
-        .map_err(failed)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn no_two_labels_have_one_hue() {
-        for all in 1..100 {
-            let hues: BTreeSet<_> = (0..all).map(|n| hue(n, all)).collect();
-            assert_eq!(hues.len(), all);
-        }
-    }
+    };
+    html::render(Environment::new(), "preview.html", TEMPLATE, shown)
 }

@@ -1,9 +1,22 @@
-//! A page's text with its spans, as HTML: pure functions.
+//! What the HTML files of `preview` and `eval` share: a text with its spans, templates, and how a file is written.
 //!
 //! Invariants: whatever the text holds, it is text in the page that comes out, never markup; no character is
 //! invisible that could hide or move others (controls and bidirectional overrides are shown as signs of their own).
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use minijinja::{Environment, Value};
+
+use crate::failure::Failure;
+
+/// What every template begins its style with: `{% include "base.css" %}`.
+const BASE: &str = include_str!("base.css");
+/// A blue.
+const FIRST_HUE: usize = 205;
 
 /// Stands for a character that has no sign of its own.
 const PLACEHOLDER: char = '▯';
@@ -22,7 +35,7 @@ pub(super) struct Mark {
 
 /// The text with every mark that lies on it and does not overlap one before it; and how many did not.
 /// `marks` are in order of their start.
-pub(super) fn html(text: &str, marks: &[Mark]) -> (String, u64) {
+pub(super) fn marked(text: &str, marks: &[Mark]) -> (String, u64) {
     let length = text.chars().count();
     let (mut at, mut left_out) = (0, 0);
     let mut html = String::with_capacity(text.len() + text.len() / 8 + 120 * marks.len());
@@ -47,6 +60,39 @@ pub(super) fn html(text: &str, marks: &[Mark]) -> (String, u64) {
 /// Plain text in which nothing is invisible: for names, which the template escapes.
 pub(super) fn visible(text: &str) -> String {
     text.chars().map(|c| sign(c).unwrap_or(c)).collect()
+}
+
+/// `name` ends in `.html`, by which values are escaped. The environment may hold filters.
+pub(super) fn render(
+    mut environment: Environment<'_>,
+    name: &'static str,
+    template: &'static str,
+    shown: Value,
+) -> Result<String, Failure> {
+    let failed = |error: minijinja::Error| Failure::data(format!("{name} cannot be rendered: {error}"));
+    environment.add_template("base.css", BASE).map_err(failed)?;
+    environment.add_template(name, template).map_err(failed)?;
+    environment.get_template(name).map_err(failed)?.render(shown).map_err(failed)
+}
+
+/// Writes a file: readers see the old one or the new one. Answers with its whole path.
+pub(super) fn write(path: &Path, text: &str) -> Result<PathBuf, Failure> {
+    let failed = |error: std::io::Error| Failure::file("write", path, &error);
+    let whole = std::path::absolute(path).map_err(failed)?;
+    if let Some(folder) = whole.parent() {
+        fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let mut unfinished = whole.clone().into_os_string();
+    unfinished.push(".tmp");
+    fs::write(&unfinished, text).and_then(|()| fs::rename(&unfinished, &whole)).map_err(failed)?;
+    Ok(whole)
+}
+
+/// Hues that all lie equally far apart, and neighbours of the legend far: steps of about the golden section.
+pub(super) fn hue(n: usize, all: usize) -> usize {
+    let coprime = |step: &usize| (2..=*step).all(|d| !(all.is_multiple_of(d) && step.is_multiple_of(d)));
+    let step = (all * 382 / 1000..all).find(coprime).filter(|step| *step > 0).unwrap_or(1);
+    (FIRST_HUE + n * step % all * 360 / all) % 360
 }
 
 fn push(html: &mut String, c: char) {
@@ -93,6 +139,8 @@ fn sign(c: char) -> Option<char> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -103,7 +151,7 @@ mod tests {
 
     #[test]
     fn text_stays_text_and_offsets_count_code_points() {
-        let (drawn, left_out) = html("🚢<b> & 9074729\r\n", &[mark(7, 14)]);
+        let (drawn, left_out) = marked("🚢<b> & 9074729\r\n", &[mark(7, 14)]);
         assert_eq!(left_out, 0);
         let tooltip = "a &quot;b&quot; &lt;c&gt;␀";
         assert_eq!(
@@ -116,8 +164,16 @@ mod tests {
     }
 
     #[test]
+    fn no_two_labels_have_one_hue() {
+        for all in 1..100 {
+            let hues: BTreeSet<_> = (0..all).map(|n| hue(n, all)).collect();
+            assert_eq!(hues.len(), all);
+        }
+    }
+
+    #[test]
     fn what_cannot_be_drawn_is_counted() {
-        let (drawn, left_out) = html("abcdef", &[mark(1, 3), mark(2, 4), mark(5, 7), mark(5, 5)]);
+        let (drawn, left_out) = marked("abcdef", &[mark(1, 3), mark(2, 4), mark(5, 7), mark(5, 5)]);
         assert_eq!(left_out, 3);
         assert!(drawn.ends_with(">bc</mark>def"), "{drawn}");
     }
@@ -136,7 +192,7 @@ mod tests {
             let text: String = text.into_iter().chain("<script>&\"'".chars()).collect();
             let mut marks: Vec<_> = spans.into_iter().map(|(start, end)| mark(start, end)).collect();
             marks.sort_by_key(|mark| mark.start);
-            let (drawn, left_out) = html(&text, &marks);
+            let (drawn, left_out) = marked(&text, &marks);
             prop_assert_eq!(drawn.matches("<mark ").count() as u64 + left_out, marks.len() as u64);
             let tags = drawn.matches("<mark ").count() * 2 + drawn.matches("<i ").count() * 2;
             prop_assert_eq!(drawn.matches('<').count(), tags);
