@@ -165,10 +165,11 @@ impl Scores {
                 }
             }
         }
-        let truth = all.tally.exact.truth;
+        let (truth, lost) = (all.tally.exact.truth, all.lost);
         let parts = |counts: BTreeMap<String, Count>| -> Vec<Named> {
             let part = |(name, mut count): (String, Count)| {
                 count.truth(truth);
+                count.lost = lost;
                 count.named(&name, name.clone())
             };
             counts.into_iter().map(part).collect()

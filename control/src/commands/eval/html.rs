@@ -50,8 +50,8 @@ pub(super) fn render(
         rows => scores.labels.iter().map(RowView::label).collect::<Vec<_>>(),
         all => RowView::scores("all", None, scores.lost(), &scores.micro.exact, &scores.micro.overlapping),
         mean => [average(&scores.averages.exact), average(&scores.averages.overlapping)],
-        by_match => scores.by_match.iter().map(RowView::part).collect::<Vec<_>>(),
-        by_source => scores.by_source.iter().map(RowView::part).collect::<Vec<_>>(),
+        by_match => scores.by_match.iter().map(|part| RowView::part("match", part)).collect::<Vec<_>>(),
+        by_source => scores.by_source.iter().map(|part| RowView::part("source", part)).collect::<Vec<_>>(),
         reliability => report.reliability.as_ref().map(|found| context! {
             spans => found.spans,
             error => shown(Some(found.calibration_error)),
@@ -137,8 +137,14 @@ impl RowView {
         Self::scores(&label.name, title, label.lost, &label.scores.exact, &label.scores.overlapping)
     }
 
-    fn part(part: &Named) -> Self {
-        Self::scores(&part.name, None, part.lost, &part.scores.exact, &part.scores.overlapping)
+    fn part(what: &str, part: &Named) -> Self {
+        Self::scores(
+            &format!("{what} {}", part.name),
+            None,
+            part.lost,
+            &part.scores.exact,
+            &part.scores.overlapping,
+        )
     }
 
     fn scores(name: &str, title: Option<String>, lost: u64, exact: &Score, overlapping: &Score) -> Self {
