@@ -182,8 +182,8 @@ impl Scores {
         Self {
             micro: scores(all.tally),
             averages: Both {
-                exact: average(named.iter().map(|label| label.scores.exact)),
-                overlapping: average(named.iter().map(|label| label.scores.overlapping)),
+                exact: average(&named, |label| label.scores.exact),
+                overlapping: average(&named, |label| label.scores.overlapping),
             },
             labels: named,
             by_match: parts(by_match),
@@ -197,9 +197,9 @@ impl Scores {
     }
 }
 
-fn average(scores: impl Iterator<Item = Score> + Clone) -> Average {
+fn average(labels: &[Named], score: fn(&Named) -> Score) -> Average {
     let mean = |number: fn(&Score) -> Option<f64>| {
-        let found: Vec<f64> = scores.clone().filter_map(|score| number(&score)).collect();
+        let found: Vec<f64> = labels.iter().filter_map(|label| number(&score(label))).collect();
         share(1, found.len() as u64).map(|weight| found.iter().sum::<f64>() * weight)
     };
     Average { precision: mean(|s| s.precision), recall: mean(|s| s.recall), f1: mean(|s| s.f1) }

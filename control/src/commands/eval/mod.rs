@@ -39,7 +39,7 @@ pub async fn run(ctx: &Ctx, args: &EvalArgs) -> Result<EvalReport, Failure> {
     if args.compare.as_ref() == Some(&args.batch) {
         return Err(Failure::usage(format!("batch {} cannot be compared with itself", args.batch)));
     }
-    let work = evaluate(ctx, args);
+    let work = Box::pin(evaluate(ctx, args));
     ctx.until_stopped(work, || "interrupted; no report was written".to_owned()).await
 }
 
