@@ -2,7 +2,7 @@
 //!
 //! It is asked about its rules engine, which needs no model server: one that is away must not hide the agent.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use chrono::{DateTime, Utc};
 use proto::{
@@ -11,7 +11,10 @@ use proto::{
 };
 use tonic::{Code, Status};
 
-use super::finding::{Clock, Found, Trouble};
+use super::{
+    answer::Status as Line,
+    finding::{Clock, Found, Trouble},
+};
 use crate::{
     agent::{Agent, ConnectError},
     ctx::Ctx,
@@ -19,12 +22,18 @@ use crate::{
 };
 
 pub(super) const LATE_FIX: &str = "look whether DGX_AGENT_URL is the agent's own port, and what its log says";
+/// Of the question whether something is a web server.
+const WEB_PATIENCE: Duration = Duration::from_secs(2);
 const START: &str = "start `dgx-agent serve` there, or set --agent or DGX_AGENT_URL";
 
 pub(super) async fn look(ctx: &Ctx) -> Result<Found, Trouble> {
     let url = redact::url(&ctx.settings.agent.url);
     let mut agent = connect(ctx).await?;
-    if !agent.serves().await.map_err(|status| refused(&url, &status))? {
+    let serves = match agent.serves().await {
+        Ok(serves) => serves,
+        Err(status) => return Err(refused_or_web(ctx, &url, &status).await),
+    };
+    if !serves {
         return Err(Trouble::away(
             format!("the agent at {url} takes no work: it starts or it drains"),
             "wait until it serves; its log says what it does",
@@ -58,6 +67,37 @@ pub(super) async fn connect(ctx: &Ctx) -> Result<Agent, Trouble> {
     })
 }
 
+/// A web server breaks the connection off at some point, and the error depends on which: so it is asked whether it
+/// is one.
+async fn refused_or_web(ctx: &Ctx, url: &str, status: &Status) -> Trouble {
+    let told = refused(url, status);
+    if told.status != Line::Unreachable {
+        return told;
+    }
+    let client = reqwest::Client::builder()
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(WEB_PATIENCE)
+        .build();
+    let Ok(client) = client else { return told };
+    match client.get(&ctx.settings.agent.url).send().await {
+        Ok(answer) => foreign(url, &format!("it answers as a web server does (HTTP {})", answer.status())),
+        Err(_) => told,
+    }
+}
+
+fn foreign(url: &str, why: &str) -> Trouble {
+    Trouble::problem(
+        format!("what answers at {url} is no dgx-agent: {why}"),
+        format!(
+            "set --agent or {} to the agent's own port; behind Cloudflare Access, set {} and {}",
+            env::AGENT_URL,
+            env::ACCESS_ID,
+            env::ACCESS_SECRET
+        ),
+    )
+}
+
 /// What a person makes of the agent's refusal, or of an answer that is not an agent's.
 pub(super) fn refused(url: &str, status: &Status) -> Trouble {
     let message = status.message();
@@ -76,15 +116,7 @@ pub(super) fn refused(url: &str, status: &Status) -> Trouble {
             Trouble::problem(format!("the agent at {url} refuses: {message}"), "mend it at the agent")
         }
         // Whatever speaks no gRPC, or redirects, ends here.
-        _ => Trouble::problem(
-            format!("what answers at {url} is no dgx-agent: {message}"),
-            format!(
-                "set --agent or {} to the agent's own port; behind Cloudflare Access, set {} and {}",
-                env::AGENT_URL,
-                env::ACCESS_ID,
-                env::ACCESS_SECRET
-            ),
-        ),
+        _ => foreign(url, message),
     }
 }
 
@@ -119,7 +151,6 @@ impl fmt::Display for Short<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::doctor::answer::Status as Line;
 
     #[test]
     fn the_agent_must_work_where_we_do() {
