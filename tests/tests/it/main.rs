@@ -18,6 +18,7 @@ mod conformance;
 mod corpus;
 mod doctor;
 mod eval;
+mod infer_server;
 mod lake;
 mod pilot;
 mod preview;
