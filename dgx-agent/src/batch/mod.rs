@@ -142,6 +142,7 @@ impl Pipeline {
             meter: Meter::new(progress),
             budget: Budget::new(self.config.limits.bytes_in_memory),
             turn: Arc::default(),
+            committed: watch::Sender::new(0),
         };
         let done = cancel.run_until_cancelled_owned(Box::pin(run.run(shard))).await;
         done.unwrap_or(Err(BatchError::Cancelled))
@@ -158,6 +159,8 @@ struct Run<'a> {
     budget: Budget,
     /// Held by the part whose pages are begun: they are begun part after part.
     turn: Arc<Mutex<()>>,
+    /// Parts that are through: they are committed in their order.
+    committed: watch::Sender<usize>,
 }
 
 impl Run<'_> {
@@ -167,7 +170,12 @@ impl Run<'_> {
         self.meter.begin(number(parts.len()), parts.iter().map(|part| part.rows).sum());
         let mut counts = Counts::default();
         let mut bad = Vec::new();
-        let under_way = parts.iter().map(|part| async move { (*part, Box::pin(self.part(part)).await) });
+        let under_way = parts.iter().enumerate().map(|(index, part)| async move {
+            let done = Box::pin(self.part(index, part)).await;
+            // Committed, there already, or bad: the next one may be committed.
+            self.committed.send_replace(index + 1);
+            (*part, done)
+        });
         let mut done = stream::iter(under_way).buffered(PARTS).boxed();
         while let Some((part, done)) = done.next().await {
             match done {
@@ -192,19 +200,27 @@ impl Run<'_> {
         self.finish(number(parts.len()), counts).await
     }
 
-    async fn part(&self, part: &PartPlan) -> Result<CommitRecord, BatchError> {
+    async fn part(&self, index: usize, part: &PartPlan) -> Result<CommitRecord, BatchError> {
         let (told, commit) = match commit::standing(self, part, Look::Sizes).await? {
             Some(commit) => (Counts::default(), commit),
-            None => self.redo(part).await?,
+            None => self.redo(Some(index), part).await?,
         };
         self.meter.committed(&told, &commit.counts);
         Ok(commit)
     }
 
-    /// With what was told of its pages before the commit.
-    async fn redo(&self, part: &PartPlan) -> Result<(Counts, CommitRecord), BatchError> {
+    /// With what was told of its pages before the commit. `after`: how many parts must be through before it.
+    async fn redo(
+        &self,
+        after: Option<usize>,
+        part: &PartPlan,
+    ) -> Result<(Counts, CommitRecord), BatchError> {
         let (annotated, told) = Box::pin(part::annotate(self, part)).await?;
         self.plan.annotator.check_unchanged(&self.meter).await?;
+        if let Some(after) = after {
+            // The sender lives as long as the run.
+            let _ = self.committed.subscribe().wait_for(|committed| *committed >= after).await;
+        }
         Ok((told, Box::pin(commit::commit(self, part, annotated)).await?))
     }
 
@@ -237,7 +253,7 @@ impl Run<'_> {
         for (part, commit) in all.iter().zip(looked) {
             commits.push(match commit {
                 Some(commit) => commit,
-                None => self.redo(part).await?.1,
+                None => self.redo(None, part).await?.1,
             });
         }
         Ok(commits)

@@ -251,6 +251,10 @@ impl Controller {
         self.idle_rounds += 1;
         match self.phase {
             Phase::Fast => self.grow(here, now),
+            // No queue, and not for want of requests.
+            Phase::Steady if round.is_held_up() => {
+                self.go((round.wanted().round() as u32).max(2), Reason::NoQueue, now)
+            }
             Phase::Steady => {
                 // Slots came back, or too few waited; the second time it is slots.
                 let more = if self.idle_rounds > 1 { self.limit } else { self.limit.div_ceil(2) };

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use super::{QUEUE_SHOWS, Sample, WAIT_SHOWS};
 
+/// In a slot so long, in seconds, a request waits for its server and not for the network.
+const SLOW: f64 = 0.02;
+
 #[derive(Debug, Clone, Default)]
 pub(super) struct Round {
     answers: usize,
@@ -97,7 +100,17 @@ impl Round {
             served if served > 0.0 => self.busy() * way * self.answers as f64 / served,
             _ => self.share(way * self.answers as f64),
         };
-        self.busy() + under_way + 1.0 + under_way.sqrt()
+        let wanted = self.busy() + under_way + 1.0 + under_way.sqrt();
+        match self.served / self.answers.max(1) as f64 >= SLOW {
+            // Answers that come late by so much are held up here, and more of them would not come sooner.
+            true => wanted.min(2.0 * self.busy() + 2.0),
+            false => wanted,
+        }
+    }
+
+    /// Whether most of the time went by on the way and not at the server.
+    pub fn is_held_up(&self) -> bool {
+        self.served > 0.0 && self.share(self.served) < self.in_flight() * 0.6
     }
 
     fn share(&self, seconds: f64) -> f64 {
