@@ -5,12 +5,13 @@ CARGO ?= cargo
 MODEL ?=
 # For `make bench`: flags of the bin `bench`, e.g. BENCH='--only zero --strict'.
 BENCH ?=
+PEER = $(HOME)/.cache/preannotate/langextract
 
 # Without the fetched library DuckDB is built from its sources. Looked at when a recipe starts, after `library`.
 FEATURES = $(shell [ -e .deps/duckdb/libduckdb.so ] || echo --features control/bundled-duckdb)
 
 .PHONY: help deps library build check fmt lint deny test services services-down live demo bench bench-build bench-ground \
-	bench-peers clean
+	bench-ground-peers bench-peers fuzz clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -69,6 +70,17 @@ bench: bench-build ## What the agent reaches over a simulated Ollama, beside sim
 bench-peers: bench-build ## The same server for langextract and distilabel
 	@tests/peers/install.sh
 	@$(CARGO) run --quiet --profile bench --package e2e --bin bench -- --only peers $(BENCH)
+
+bench-ground-peers: library ## The same cases through langextract's aligner (into a venv of the cache folder)
+	@[ -x "$(PEER)/bin/python" ] || { python3 -m venv "$(PEER)" && "$(PEER)/bin/pip" install --quiet langextract==1.7.1; }
+	@$(CARGO) build --quiet --release --package e2e --bin bench-ground $(FEATURES)
+	@$(CARGO) run --quiet --release --package e2e --bin bench-ground $(FEATURES)
+	@$(CARGO) run --quiet --release --package e2e --bin bench-ground $(FEATURES) -- --cases | \
+	 "$(PEER)/bin/python" tests/peers/ground_langextract.py
+
+SECONDS ?= 600
+fuzz: library ## Parse, ground and chunk on made-up inputs, SECONDS=600 of each
+	@$(CARGO) run --quiet --release --package e2e --bin fuzz $(FEATURES) -- all $(SECONDS)
 
 clean: ## Remove what the demo made
 	@rm -rf .demo

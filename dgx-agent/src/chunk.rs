@@ -1,8 +1,14 @@
 //! A page in pieces that fit a prompt.
 //!
 //! Pieces are cut where the text pauses: after a paragraph, else a line, a sentence, a word, and only then within
-//! one, never within a character. Together they are the page: nothing is left out and nothing is there twice.
+//! one, never within a character. A line that fits into a piece, as the row of a table, is never cut. Together the
+//! pieces are the page: nothing is left out and nothing is there twice; with [`overlapping`] each begins with the
+//! last lines or words of the one before it, and [`unite`] makes one span of what both found.
 
+use proto::labelset::Labelset;
+
+use crate::ground::GroundedSpan;
+use crate::overlap;
 use crate::prompt::Prompt;
 
 /// Bytes of UTF-8 that make a token, low enough for tables of numbers and for scripts other than Latin.
@@ -65,7 +71,45 @@ pub fn chunks(text: &str, budget: ChunkBudget) -> Vec<Chunk> {
     pieces
 }
 
-/// Where to end the first piece: the last good place in the second half of what it may hold.
+/// The pieces of a text, each but the first with the end of the one before it in front, as much as fits into
+/// `overlap` from the start of a line, else of a word. None is longer than the budget.
+pub fn overlapping(text: &str, budget: ChunkBudget, overlap: usize) -> Vec<Chunk> {
+    let overlap = overlap.min(budget.bytes / 2);
+    let own = ChunkBudget { bytes: (budget.bytes - overlap).max(4) };
+    let mut before: &str = "";
+    let mut at = 0;
+    let mut pieces = chunks(text, own);
+    for piece in &mut pieces {
+        let end = at + piece.text.len();
+        let lead = lead(before, overlap);
+        piece.start -= lead.chars().count();
+        before = &text[..end];
+        piece.text.insert_str(0, lead);
+        at = end;
+    }
+    pieces
+}
+
+/// The end of a text that is said again.
+fn lead(before: &str, overlap: usize) -> &str {
+    let tail = &before[before.ceil_char_boundary(before.len().saturating_sub(overlap))..];
+    if tail.len() == before.len() || before[..before.len() - tail.len()].ends_with('\n') {
+        return tail;
+    }
+    let line = tail.find('\n').map(|at| &tail[at + 1..]).filter(|line| !line.is_empty());
+    let word =
+        || tail.char_indices().find(|(_, c)| c.is_whitespace()).map(|(at, c)| &tail[at + c.len_utf8()..]);
+    line.or_else(word).unwrap_or_default()
+}
+
+/// The spans of overlapping pieces, already moved to where they stand on the page: what two pieces found is one span,
+/// and where a piece's border cut what its neighbour has whole, the labelset's order, then the longer one, says which.
+pub fn unite(spans: Vec<GroundedSpan>, labelset: &Labelset) -> Vec<GroundedSpan> {
+    overlap::resolve(spans, |span| span, labelset)
+}
+
+/// Where to end the first piece: the last good place in the second half of what it may hold, or where the line begins
+/// that would be cut, if it fits into the next.
 fn cut(text: &str, max: usize) -> usize {
     if text.len() <= max {
         return text.len();
@@ -76,9 +120,19 @@ fn cut(text: &str, max: usize) -> usize {
     let after = |mark: &str| window.rfind(mark).map(|at| at + mark.len());
     let sentence = || [". ", "; ", "! ", "? ", "。"].into_iter().filter_map(after).max();
     let word = || window.char_indices().rfind(|(_, c)| c.is_whitespace()).map(|(at, c)| at + c.len_utf8());
-    let place = after("\n\n").or_else(|| after("\n")).or_else(sentence).or_else(word);
+    let row = || {
+        let start = text[..half].rfind('\n')? + 1;
+        let fits = text.len() - start <= max || text.as_bytes()[start..start + max].contains(&b'\n');
+        fits.then_some(start)
+    };
+    if let Some(place) = after("\n\n").or_else(|| after("\n")) {
+        return half + place;
+    }
+    if let Some(start) = row() {
+        return start;
+    }
     // A character is at most four bytes, and no budget is smaller than that.
-    place.map_or(end, |place| half + place)
+    sentence().or_else(word).map_or(end, |place| half + place)
 }
 
 #[cfg(test)]
@@ -107,6 +161,41 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_fits_is_not_cut() {
+        let row = "4522460 | MARBLE HERRING | FGGX";
+        assert_eq!(texts(&format!("ab\n{row}\ncd"), 34), ["ab\n", &format!("{row}\ncd")]);
+        let all = texts(&format!("{row}\n").repeat(9), 100);
+        assert!(all.iter().all(|piece| piece.ends_with("FGGX\n")), "{all:?}");
+        // One that does not fit is cut between words.
+        assert_eq!(texts("a\nbbbb cccc dddd", 10), ["a\nbbbb ", "cccc dddd"]);
+    }
+
+    #[test]
+    fn what_two_pieces_found_is_one_span() {
+        let labelset = Labelset::embedded();
+        let mention = |text: &str| proto::labelset::Mention {
+            label: "VESSEL_NAME".to_owned(),
+            text: text.to_owned(),
+            before: None,
+        };
+        let text = "first words here\nthe OCEAN LANTERN sailed\nand came to port\n";
+        let pieces = overlapping(text, of(50), 25);
+        assert!(pieces.len() == 3 && pieces[2].text.starts_with("the OCEAN"), "{pieces:?}");
+        let spans = pieces.iter().flat_map(|piece| {
+            let found = crate::ground::ground(&piece.text, &[mention("OCEAN LANTERN")], &labelset).spans;
+            found.into_iter().map(|span| GroundedSpan {
+                start: span.start + piece.start,
+                end: span.end + piece.start,
+                ..span
+            })
+        });
+        let spans: Vec<GroundedSpan> = spans.collect();
+        assert_eq!(spans.len(), 2);
+        let places: Vec<_> = unite(spans, &labelset).iter().map(|span| (span.start, span.end)).collect();
+        assert_eq!(places, [(21, 34)]);
+    }
+
+    #[test]
     fn the_budget_leaves_room_for_prompt_and_answer() {
         let prompt = Prompt::new(&proto::labelset::Labelset::embedded());
         let needed = estimated_tokens(&prompt.system) as u32;
@@ -117,6 +206,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn overlapping_pieces_cover_the_page(text in "(?s)(.|\n| ){0,300}", bytes in 8usize..80, overlap in 0usize..60) {
+            let chars: Vec<char> = text.chars().collect();
+            let mut end = 0;
+            for piece in overlapping(&text, of(bytes), overlap) {
+                prop_assert!(piece.start <= end && piece.text.len() <= bytes);
+                end = piece.start + piece.text.chars().count();
+                prop_assert_eq!(chars[piece.start..end].iter().collect::<String>(), piece.text);
+            }
+            prop_assert_eq!(end, chars.len());
+        }
+
         #[test]
         fn pieces_are_the_page(text in "(?s)(.|\n| ){0,300}", bytes in 4usize..80) {
             let pieces = chunks(&text, of(bytes));

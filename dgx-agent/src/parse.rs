@@ -2,7 +2,14 @@
 //!
 //! [`parse_answer`] takes what is whole: the object of the schema, its list alone or a single mention, with prose,
 //! thoughts or a code fence around it, and with keys that nobody asked for. [`salvage`] takes what can be saved of
-//! one that is not: every complete mention of a cut or broken answer.
+//! one that is not: every complete mention of a cut or broken answer. [`parse`] does the one, then the other, and
+//! counts what it had to mend, by kind.
+//!
+//! ```text
+//! answer ─► without thoughts ─► strict ─► mended (commas, surrogates, control characters) ─► strict ─► salvage
+//! ```
+
+use std::collections::BTreeMap;
 
 pub use proto::labelset::Mention;
 use serde::Deserialize;
@@ -30,6 +37,148 @@ pub struct Salvaged {
     pub mentions: Vec<Mention>,
     /// Mentions begun that are cut or lack label or text.
     pub lost: usize,
+}
+
+/// What was wrong with an answer whose mentions were taken all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Repair {
+    /// Thoughts before the answer.
+    Thoughts,
+    /// A code fence or prose around it.
+    Wrapped,
+    /// One mention where a list was asked for, or a list without its object.
+    OtherShape,
+    /// A comma before a closing bracket.
+    TrailingComma,
+    /// Half of a surrogate pair: it became U+FFFD.
+    LoneSurrogate,
+    /// A control character in a string as it is, without its escape.
+    ControlCharacter,
+    /// It ends, or breaks, in the middle: its whole mentions were saved.
+    Cut,
+}
+
+impl Repair {
+    /// As metrics and logs have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Thoughts => "thoughts",
+            Self::Wrapped => "wrapped",
+            Self::OtherShape => "other_shape",
+            Self::TrailingComma => "trailing_comma",
+            Self::LoneSurrogate => "lone_surrogate",
+            Self::ControlCharacter => "control_character",
+            Self::Cut => "cut",
+        }
+    }
+}
+
+/// An answer's mentions, and how they were come by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parsed {
+    pub mentions: Vec<Mention>,
+    /// How often what had to be mended.
+    pub repairs: BTreeMap<Repair, usize>,
+    /// Mentions begun that are cut or lack label or text.
+    pub lost: usize,
+}
+
+/// Strictly, then leniently.
+///
+/// # Errors
+/// When there is no mention to be had, and the answer does not say that there are none.
+pub fn parse(answer: &str) -> Result<Parsed, ParseError> {
+    let mut parsed = Parsed::default();
+    let mut note = |repair, times: usize| {
+        if times > 0 {
+            *parsed.repairs.entry(repair).or_default() += times;
+        }
+    };
+    let thoughtless = answer.rsplit_once(END_OF_THOUGHT).map_or(answer, |(_, after)| after);
+    note(Repair::Thoughts, usize::from(thoughtless.len() < answer.len()));
+    let error = match parse_answer(thoughtless) {
+        Ok(mentions) => {
+            let bare = thoughtless.trim();
+            note(Repair::OtherShape, usize::from(!bare.contains("\"mentions\"")));
+            note(Repair::Wrapped, usize::from(!(bare.starts_with(['{', '[']) && bare.ends_with(['}', ']']))));
+            parsed.mentions = mentions;
+            return Ok(parsed);
+        }
+        Err(error) => error,
+    };
+    let mended = mend(thoughtless, &mut note);
+    if let Ok(mentions) = parse_answer(&mended) {
+        parsed.mentions = mentions;
+        return Ok(parsed);
+    }
+    let saved = salvage(&mended);
+    if saved.mentions.is_empty() {
+        return Err(error);
+    }
+    note(Repair::Cut, 1);
+    Ok(Parsed { mentions: saved.mentions, lost: saved.lost, ..parsed })
+}
+
+/// Without what keeps JSON from being read though it is plain what was meant. One pass.
+fn mend(answer: &str, note: &mut impl FnMut(Repair, usize)) -> String {
+    let mut mended = String::with_capacity(answer.len());
+    let (mut in_string, mut commas, mut surrogates, mut controls) = (false, 0, 0, 0);
+    let mut chars = answer.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => in_string = !in_string,
+            '\\' if in_string => {
+                let (escape, lone) = escape(&answer[at..]);
+                if lone {
+                    surrogates += 1;
+                    mended.push_str("\\ufffd");
+                } else {
+                    mended.push_str(escape);
+                }
+                // An escape is ASCII but for a stray character behind a backslash.
+                let skip = escape.chars().count();
+                if skip > 1 {
+                    chars.nth(skip - 2);
+                }
+                continue;
+            }
+            c if in_string && c < ' ' => {
+                controls += 1;
+                mended.push_str(&format!("\\u{:04x}", u32::from(c)));
+                continue;
+            }
+            ',' if !in_string && answer[at + 1..].trim_start().starts_with([']', '}']) => {
+                commas += 1;
+                continue;
+            }
+            _ => {}
+        }
+        mended.push(c);
+    }
+    note(Repair::TrailingComma, commas);
+    note(Repair::LoneSurrogate, surrogates);
+    note(Repair::ControlCharacter, controls);
+    mended
+}
+
+/// The escape that begins a text, with both halves of a pair; and whether it is a half alone.
+fn escape(text: &str) -> (&str, bool) {
+    let unit = |text: &str| {
+        let hex = text.strip_prefix("\\u")?.get(..4)?;
+        u32::from_str_radix(hex, 16).ok()
+    };
+    match unit(text) {
+        Some(0xD800..=0xDBFF) => match text.get(6..).and_then(unit) {
+            Some(0xDC00..=0xDFFF) => (&text[..12], false),
+            _ => (&text[..6], true),
+        },
+        Some(0xDC00..=0xDFFF) => (&text[..6], true),
+        Some(_) => (&text[..6], false),
+        None => {
+            let length = text.chars().take(2).map(char::len_utf8).sum();
+            (&text[..length], false)
+        }
+    }
 }
 
 /// The shapes in which models answer.
@@ -150,6 +299,36 @@ mod tests {
         assert_eq!(salvage("no JSON"), Salvaged::default());
     }
 
+    #[test]
+    fn what_is_mended_is_counted() {
+        let a = || mention("A", "x", None);
+        let repairs = |answer: &str| {
+            parse(answer).map(|parsed| (parsed.mentions, parsed.repairs.into_iter().collect()))
+        };
+        let one = |repair, mentions: Vec<Mention>| Ok((mentions, vec![(repair, 1)]));
+        let whole = r#"{"mentions": [{"label": "A", "text": "x"}]}"#;
+        assert_eq!(repairs(whole), Ok((vec![a()], vec![])));
+        assert_eq!(repairs(&format!("<think>hm</think>{whole}")), one(Repair::Thoughts, vec![a()]));
+        assert_eq!(repairs(&format!("```json\n{whole}\n```")), one(Repair::Wrapped, vec![a()]));
+        assert_eq!(repairs(r#"{"label": "A", "text": "x"}"#), one(Repair::OtherShape, vec![a()]));
+        assert_eq!(
+            repairs(r#"{"mentions": [{"label": "A", "text": "x"},]}"#),
+            one(Repair::TrailingComma, vec![a()])
+        );
+        let lone = mention("A", "\u{FFFD}x😀", None);
+        assert_eq!(
+            repairs(r#"{"mentions": [{"label": "A", "text": "\ud800x\ud83d\ude00"}]}"#),
+            one(Repair::LoneSurrogate, vec![lone])
+        );
+        let broken = "{\"mentions\": [{\"label\": \"A\", \"text\": \"a\nb\"}]}";
+        assert_eq!(repairs(broken), one(Repair::ControlCharacter, vec![mention("A", "a\nb", None)]));
+        let cut = parse(r#"{"mentions": [{"label": "A", "text": "x"}, {"label": "B", "te"#);
+        assert_eq!(cut.map(|cut| (cut.mentions, cut.lost)), Ok((vec![a()], 1)));
+        assert_eq!(parse("nothing"), Err(ParseError::NoJson));
+        let long = format!(r#"{{"mentions": [{{"label": "A", "text": "{}\u0000"}}]}}"#, "é".repeat(50_000));
+        assert_eq!(parse(&long).map(|parsed| parsed.mentions.len()), Ok(1));
+    }
+
     proptest! {
         #[test]
         fn nothing_panics_and_whole_answers_lose_nothing(
@@ -159,6 +338,8 @@ mod tests {
         ) {
             let _ = parse_answer(&garbage);
             let _ = salvage(&garbage);
+            let _ = parse(&garbage);
+            let _ = parse(&format!(r#"{{"mentions": [{{"label": "A", "text": "{garbage}"}},]}}"#));
             let mentions: Vec<Mention> = texts.iter().map(|text| mention("A", text, None)).collect();
             let answer = serde_json::json!({"mentions": mentions}).to_string();
             prop_assert_eq!(parse_answer(&answer), Ok(mentions.clone()));

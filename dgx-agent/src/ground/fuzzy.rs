@@ -539,8 +539,8 @@ fn edge(scan: &Scan, at: usize, begins: bool, identifier: bool, source: &str) ->
         return None;
     }
     let beside =
-        |word: &&str| word.len() == rest.len() && word.chars().eq(chars[rest.clone()].iter().copied());
-    if (2..=LONGEST_BESIDE).contains(&rest.len()) && BESIDE.iter().any(|word| beside(word)) {
+        |word: &str| word.len() == rest.len() && word.chars().eq(chars[rest.clone()].iter().copied());
+    if (2..=LONGEST_BESIDE).contains(&rest.len()) && BESIDE.iter().copied().any(beside) {
         return Some(GLUED);
     }
     let byte = scan.page.byte(at);

@@ -434,13 +434,13 @@ impl<'a> Placer<'a> {
         Ok(())
     }
 
-    /// What it costs that a word of a name begins small on the page: 3 for the first, as names are not written so.
+    /// What it costs that a word of a name begins small on the page: names are not written so.
     fn lost_capitals(&self, sought: &Sought<'_>, like: &Like) -> u16 {
         let asked = sought.mention.text.trim().chars().find(|c| c.is_alphanumeric());
         let there = self.scan.page.bytes(self.text, like.start as usize..like.start as usize + 1);
         let there = there.and_then(|bytes| self.text[bytes].chars().next());
         match (asked, there) {
-            (Some(asked), Some(there)) if like.cost > 0 && asked.is_uppercase() && there.is_lowercase() => 4,
+            (Some(asked), Some(there)) if like.cost > 0 && asked.is_uppercase() && there.is_lowercase() => 8,
             _ => 0,
         }
     }
