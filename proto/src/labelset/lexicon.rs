@@ -1,6 +1,6 @@
 //! Names by code: countries, ports, species, months.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 
@@ -9,8 +9,14 @@ use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 pub struct Lexicon {
     /// Longest first, so that an alternation takes the longest.
     names: Vec<String>,
+    /// By name, folded.
     codes: HashMap<String, String>,
+    /// Those that people write on pages, too: `YFT`, `OTB`, `PAN`.
+    written: HashSet<String>,
 }
+
+/// Shortest code that is taken for itself.
+const MIN_WRITTEN: usize = 2;
 
 impl Lexicon {
     pub(super) fn new(codes: &BTreeMap<String, Vec<String>>) -> Result<Self, String> {
@@ -26,12 +32,16 @@ impl Lexicon {
                 return Err(format!("{name:?} stands for both {other:?} and {code:?}"));
             }
         }
-        Ok(Self { names, codes: by_name })
+        let capitals =
+            |code: &String| code.len() >= MIN_WRITTEN && code.bytes().all(|b| b.is_ascii_uppercase());
+        let written = codes.keys().filter(|code| capitals(code)).cloned().collect();
+        Ok(Self { names, codes: by_name, written })
     }
 
-    /// The code of a name, whatever its case, accents, blanks and hyphens.
+    /// The code of a name, whatever its case, accents, blanks and hyphens; of a code in capitals, itself.
     pub fn code(&self, name: &str) -> Option<&str> {
-        self.codes.get(&fold(name)).map(String::as_str)
+        let written = || self.written.get(name.trim()).map(String::as_str);
+        self.codes.get(&fold(name)).map(String::as_str).or_else(written)
     }
 
     /// An alternation of all names. Where the list writes a capital first, the page must, too: Manta is a port,

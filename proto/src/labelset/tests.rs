@@ -63,6 +63,10 @@ fn lists_give_codes_whatever_case_accents_and_hyphens() {
     assert_eq!(check("FLAG", "Côte d’Ivoire"), Verdict::Valid("CIV".to_owned()));
     assert_eq!(check("SPECIES", "yellowfin\ntuna"), Verdict::Valid("YFT".to_owned()));
     assert_eq!(check("RFMO", "orop ps"), Verdict::Valid("SPRFMO".to_owned()));
+    assert_eq!(check("SPECIES", "YFT"), Verdict::Valid("YFT".to_owned()));
+    assert_eq!(check("GEAR_TYPE", " OTB "), Verdict::Valid("OTB".to_owned()));
+    assert_eq!(check("FLAG", "PAN"), Verdict::Valid("PAN".to_owned()));
+    assert_eq!(check("SPECIES", "yft"), Verdict::Invalid);
     assert_eq!(check("FLAG", "Atlantis"), Verdict::Invalid);
     assert_eq!(check("OWNER", "anyone"), Verdict::Unchecked);
 }

@@ -28,7 +28,7 @@ pub enum Validator {
     Imo,
     /// Nine digits, the first three those of a country. Source: ITU-R M.585. The lexicon: countries to MIDs.
     Mmsi(Arc<Lexicon>),
-    /// A ship station's call sign. Source: ITU Radio Regulations, article 19.
+    /// A ship station's call sign. Source: ITU Radio Regulations, article 19 and appendix 42 (who has which prefix).
     CallSign,
     /// To `YYYY-MM-DD`. Of 03/04/2024 the day comes first. The lexicon: numbers of months to their names.
     Date(Arc<Lexicon>),
@@ -170,12 +170,31 @@ fn call_sign(text: &str) -> Option<String> {
     let sign: String = text.chars().filter(|c| !c.is_whitespace() && *c != '-').collect();
     let prefix = sign.get(..2)?.as_bytes();
     let in_prefix = |b: u8| b.is_ascii_uppercase() || (b'2'..=b'9').contains(&b);
-    let valid_prefix = prefix.iter().all(|b| in_prefix(*b)) && prefix.iter().any(u8::is_ascii_uppercase);
+    let valid_prefix = prefix.iter().all(|b| in_prefix(*b))
+        && prefix.iter().any(u8::is_ascii_uppercase)
+        && is_allocated(prefix[0], prefix[1]);
     let rest = sign.get(2..)?;
     let digits = rest.trim_start_matches(|c: char| c.is_ascii_uppercase());
     let letters = rest.len() - digits.len();
     let valid_rest = letters <= 2 && digits.len() <= 4 && digits.bytes().all(|b| b.is_ascii_digit());
     ((4..=7).contains(&sign.len()) && valid_prefix && valid_rest).then_some(sign)
+}
+
+/// Whether some country has call signs that begin so. All pairs of letters but those with Q are allocated, and all
+/// of a digit and a letter; of a letter and a digit, those below. Source: ITU Radio Regulations, appendix 42.
+fn is_allocated(first: u8, second: u8) -> bool {
+    let digits: &[u8] = match first {
+        b'Q' => return false,
+        _ if !second.is_ascii_digit() => return true,
+        b'A'..=b'D' | b'F' | b'G' | b'I' | b'K'..=b'N' | b'P' | b'R' | b'W' | b'Y' => b"23456789",
+        b'E' => b"234567",
+        b'H' => b"2346789",
+        b'J' | b'T' | b'V' => b"2345678",
+        b'S' => b"2356789",
+        b'Z' => b"238",
+        _ => b"",
+    };
+    digits.contains(&second)
 }
 
 fn date(text: &str, months: &Lexicon) -> Option<String> {
@@ -341,6 +360,10 @@ mod tests {
                 ("OXAB12345", None),
                 ("1ABC", None),
                 ("22AB", None),
+                ("QABC", None),
+                ("O3AB", None),
+                ("V9AB1", None),
+                ("C6XY2", Some("C6XY2")),
                 ("HPA", None),
                 ("hpab", None),
                 ("УБСЛ", None),
