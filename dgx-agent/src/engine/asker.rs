@@ -146,7 +146,7 @@ impl Asker {
         }
         let params = self.template.params();
         let bytes = self.bytes(text);
-        let body = self.template.body(self.prompt.user(text), tries.bad_answers());
+        let body = self.template.body(&self.prompt.user(text), tries.bad_answers());
         let (tokens, patience) = {
             let learned = self.learned();
             (learned.most(bytes), learned.patience(params.num_predict, self.client.patience()))
@@ -194,7 +194,7 @@ impl Asker {
     async fn wait_until_there(&self, meter: &Meter<'_>) -> Result<(), InferError> {
         let probe = || async {
             let params = self.template.params();
-            let body = self.template.body(self.prompt.user(WARM_UP), 0);
+            let body = self.template.body(&self.prompt.user(WARM_UP), 0);
             let answer = self.client.chat(body, params).await;
             answer.map(drop).inspect_err(|error| meter.waiting(error))
         };

@@ -88,7 +88,7 @@ impl OllamaEngine {
         let found =
             preflight(&client, &params).await.map_err(|error| BatchError::from_model_server(&error))?;
         let prompt = Prompt::new(&labelset);
-        let template = RequestTemplate::new(params.clone(), prompt.system.clone(), prompt.schema.clone());
+        let template = RequestTemplate::new(params.clone(), prompt.system.clone(), &prompt.schema);
         Ok(Self {
             chunks: ChunkBudget::new(params.num_ctx, params.num_predict, &prompt),
             identity: identity(&params, &prompt, found.digest),

@@ -22,14 +22,14 @@ pub struct ModelParams {
 #[derive(Debug, Clone)]
 pub struct RequestTemplate {
     params: ModelParams,
-    system: ChatMessage,
-    schema: Value,
+    /// The body as far as the page, as between page and seed, and as after the seed: written once.
+    pieces: [String; 3],
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct ChatRequest<'a> {
+struct ChatRequest<'a> {
     model: &'a str,
-    messages: [&'a ChatMessage; 2],
+    messages: [ChatMessage; 2],
     stream: bool,
     format: &'a Value,
     options: ModelOptions,
@@ -38,10 +38,33 @@ pub(super) struct ChatRequest<'a> {
     keep_alive: KeepAlive,
 }
 
+/// Stand for the page and the seed while the pieces are cut; no prompt of ours holds either.
+const PAGE: &str = "\u{e000}page\u{e000}";
+const SEED: i32 = 1_470_258_369;
+
 impl RequestTemplate {
     /// `schema`: the JSON schema the answer has to obey.
-    pub fn new(params: ModelParams, system: String, schema: Value) -> Self {
-        Self { params, system: ChatMessage::system(system), schema }
+    pub fn new(params: ModelParams, system: String, schema: &Value) -> Self {
+        let request = ChatRequest {
+            model: &params.model,
+            messages: [ChatMessage::system(system), ChatMessage::user(PAGE.to_owned())],
+            stream: true,
+            format: schema,
+            options: ModelOptions::default()
+                .num_ctx(u64::from(params.num_ctx))
+                .num_predict(i32::try_from(params.num_predict).unwrap_or(i32::MAX))
+                .temperature(0.0)
+                .seed(SEED),
+            think: ThinkType::False,
+            truncate: false,
+            keep_alive: KeepAlive::Until { time: 30, unit: TimeUnit::Minutes },
+        };
+        let body = serde_json::to_string(&request).expect("strings, numbers and a JSON value always serialise");
+        // From the end: what a labelset's author wrote stands before both.
+        let (before, rest) = body.rsplit_once(&format!("\"{PAGE}\"")).expect("the page is the last message");
+        let (between, after) = rest.rsplit_once(&SEED.to_string()).expect("the seed is an option");
+        let pieces = [before, between, after].map(str::to_owned);
+        Self { params, pieces }
     }
 
     pub fn params(&self) -> &ModelParams {
@@ -49,23 +72,15 @@ impl RequestTemplate {
     }
 
     /// The JSON body for one prompt. `seed` is the only option that varies within a batch.
-    pub fn body(&self, user: String, seed: u32) -> Vec<u8> {
-        let user = ChatMessage::user(user);
-        let request = ChatRequest {
-            model: &self.params.model,
-            messages: [&self.system, &user],
-            stream: true,
-            format: &self.schema,
-            options: ModelOptions::default()
-                .num_ctx(u64::from(self.params.num_ctx))
-                .num_predict(i32::try_from(self.params.num_predict).unwrap_or(i32::MAX))
-                .temperature(0.0)
-                .seed(i32::try_from(seed).unwrap_or(i32::MAX)),
-            think: ThinkType::False,
-            truncate: false,
-            keep_alive: KeepAlive::Until { time: 30, unit: TimeUnit::Minutes },
-        };
-        serde_json::to_vec(&request).expect("strings, numbers and a JSON value always serialise")
+    pub fn body(&self, user: &str, seed: u32) -> Vec<u8> {
+        let [before, between, after] = &self.pieces;
+        let mut body = Vec::with_capacity(before.len() + between.len() + after.len() + user.len() * 9 / 8 + 16);
+        body.extend_from_slice(before.as_bytes());
+        serde_json::to_writer(&mut body, user).expect("a string always serialises into memory");
+        body.extend_from_slice(between.as_bytes());
+        body.extend_from_slice(i32::try_from(seed).unwrap_or(i32::MAX).to_string().as_bytes());
+        body.extend_from_slice(after.as_bytes());
+        body
     }
 }
 
@@ -77,8 +92,8 @@ mod tests {
     #[test]
     fn the_body_says_everything_that_must_not_be_left_to_defaults() {
         let params = ModelParams { model: "m".into(), num_ctx: 4096, num_predict: 512 };
-        let template = RequestTemplate::new(params, "rules".into(), json!({"type": "object"}));
-        let body: Value = serde_json::from_slice(&template.body("page".into(), 3)).unwrap();
+        let template = RequestTemplate::new(params, "rules".into(), &json!({"type": "object"}));
+        let body: Value = serde_json::from_slice(&template.body("a \"page\"\0", 3)).unwrap();
         for (pointer, want) in [
             ("/stream", json!(true)),
             ("/truncate", json!(false)),
@@ -90,7 +105,7 @@ mod tests {
             ("/options/seed", json!(3)),
             ("/keep_alive", json!("30m")),
             ("/messages/0/role", json!("system")),
-            ("/messages/1/content", json!("page")),
+            ("/messages/1/content", json!("a \"page\"\0")),
         ] {
             assert_eq!(body.pointer(pointer), Some(&want), "{pointer}");
         }
@@ -99,9 +114,9 @@ mod tests {
     #[test]
     fn requests_of_a_batch_differ_in_page_and_seed_alone() {
         let params = ModelParams { model: "m".into(), num_ctx: 4096, num_predict: 512 };
-        let template = RequestTemplate::new(params, "rules".into(), json!({}));
+        let template = RequestTemplate::new(params, "rules".into(), &json!({}));
         let mut bodies: Vec<Value> = [("a", 0), ("b", 1)]
-            .map(|(page, seed)| serde_json::from_slice(&template.body(page.into(), seed)).unwrap())
+            .map(|(page, seed)| serde_json::from_slice(&template.body(page, seed)).unwrap())
             .into();
         for body in &mut bodies {
             body["messages"][1]["content"] = Value::Null;
