@@ -78,6 +78,8 @@ impl Clone {
     fn command(&self, script: &str) -> Command {
         let mut command = Command::new(self.path("tests/live/services").join(script));
         command.env("XDG_CACHE_HOME", &self.cache).env("TOY", "fine");
+        // As .ci/run may have set them.
+        command.env_remove("SERVICES_INSTALL_TOOLS").env_remove("SERVICES_TRY_PORT");
         command
     }
 
