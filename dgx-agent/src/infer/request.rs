@@ -59,7 +59,8 @@ impl RequestTemplate {
             truncate: false,
             keep_alive: KeepAlive::Until { time: 30, unit: TimeUnit::Minutes },
         };
-        let body = serde_json::to_string(&request).expect("strings, numbers and a JSON value always serialise");
+        let body =
+            serde_json::to_string(&request).expect("strings, numbers and a JSON value always serialise");
         // From the end: what a labelset's author wrote stands before both.
         let (before, rest) = body.rsplit_once(&format!("\"{PAGE}\"")).expect("the page is the last message");
         let (between, after) = rest.rsplit_once(&SEED.to_string()).expect("the seed is an option");
@@ -74,7 +75,8 @@ impl RequestTemplate {
     /// The JSON body for one prompt. `seed` is the only option that varies within a batch.
     pub fn body(&self, user: &str, seed: u32) -> Vec<u8> {
         let [before, between, after] = &self.pieces;
-        let mut body = Vec::with_capacity(before.len() + between.len() + after.len() + user.len() * 9 / 8 + 16);
+        let mut body =
+            Vec::with_capacity(before.len() + between.len() + after.len() + user.len() * 9 / 8 + 16);
         body.extend_from_slice(before.as_bytes());
         serde_json::to_writer(&mut body, user).expect("a string always serialises into memory");
         body.extend_from_slice(between.as_bytes());
