@@ -46,7 +46,7 @@ impl Half {
     /// By the document's name, so that all its pages and readings are on one side.
     pub fn has(self, doc: &str) -> bool {
         let sum: u32 = doc.bytes().fold(7, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
-        (sum / 7 % 2 == 0) == (self == Self::Tuned)
+        (sum / 7).is_multiple_of(2) == (self == Self::Tuned)
     }
 }
 

@@ -201,8 +201,8 @@ async fn obeys(target: &Target) -> Result<Seen> {
 async fn agent(target: &Target) -> Result<Seen> {
     let prompt = Prompt::new(&Labelset::embedded());
     let params = ModelParams { model: target.model.clone(), num_ctx: 8192, num_predict: 256 };
-    let template = RequestTemplate::new(params.clone(), prompt.system.clone(), prompt.schema.clone());
-    let body = template.body(prompt.user("Vessel: MV Test\nIMO No.: 9074729\nFlag State: France"), 1);
+    let template = RequestTemplate::new(params.clone(), prompt.system.clone(), &prompt.schema);
+    let body = template.body(&prompt.user("Vessel: MV Test\nIMO No.: 9074729\nFlag State: France"), 1);
     match client(&target.url)?.chat(body, &params).await {
         Ok(completion) => {
             parse_answer(&completion.content).context("an answer the agent cannot read")?;
@@ -251,7 +251,7 @@ async fn overflow(target: &Target) -> Result<Seen> {
     seen.note(target.refused(&target.post("/api/chat", &body).await?, 400)?);
     seen.note(target.refused(&target.post("/api/chat", &streaming(body)).await?, 400)?);
     let params = target.params();
-    let sent = target.template(params.clone()).body("page ".repeat(2 * NUM_CTX as usize), 1);
+    let sent = target.template(params.clone()).body(&"page ".repeat(2 * NUM_CTX as usize), 1);
     let error = client(&target.url)?.chat(sent, &params).await.err().context("it fits")?;
     ensure!(matches!(error, InferError::PromptTooLong { .. }), "{error:?}");
     Ok(seen)
@@ -284,7 +284,7 @@ async fn unknown_model(target: &Target) -> Result<Seen> {
     seen.note(target.refused(&target.post("/api/chat", &body).await?, 404)?);
     seen.note(target.refused(&target.post("/api/show", &body).await?, 404)?);
     let params = ModelParams { model: "no-such-model".into(), ..target.params() };
-    let sent = target.template(params.clone()).body("page".into(), 1);
+    let sent = target.template(params.clone()).body("page", 1);
     let error = client(&target.url)?.chat(sent, &params).await.err().context("it is there")?;
     ensure!(matches!(error, InferError::ModelMissing { .. }) && error.class() == Class::Fatal, "{error:?}");
     Ok(seen)
@@ -298,8 +298,8 @@ async fn schema(target: &Target) -> Result<Seen> {
         seen.note(format!("{format}: {}", target.refused(&answer, 500)?));
     }
     let params = target.params();
-    let template = RequestTemplate::new(params.clone(), "Answer.".into(), broken);
-    let error = client(&target.url)?.chat(template.body("page".into(), 1), &params).await;
+    let template = RequestTemplate::new(params.clone(), "Answer.".into(), &broken);
+    let error = client(&target.url)?.chat(template.body("page", 1), &params).await;
     let error = error.err().context("it is taken")?;
     ensure!(error.class() == Class::Fatal, "no repetition heals it: {error:?}");
     for format in [json!(null), json!("")] {

@@ -107,12 +107,12 @@ async fn killed(target: &Target) -> Result<Seen> {
     ensure!(matches!(class, Class::Transient | Class::Away { .. } | Class::BadAnswer), "{error:?}");
     ensure!(read_to_end(begun).await.is_none_or(|last| last["done"] != true), "it is not taken for finished");
 
-    let away = agent.chat(target.template(params.clone()).body("page".into(), 1), &params).await;
+    let away = agent.chat(target.template(params.clone()).body("page", 1), &params).await;
     let away = away.err().context("nobody is there")?;
     ensure!(matches!(away, InferError::Unreachable { .. }), "{away:?}");
     let _back = Instance::back(target, port).await?;
     let template = target.template(params.clone());
-    let answer = agent.chat(template.body("page".into(), 1), &params).await.context("it is back")?;
+    let answer = agent.chat(template.body("page", 1), &params).await.context("it is back")?;
     ensure!(answer.content.contains("ok"), "an answer");
     Ok(Seen::default())
 }
@@ -134,7 +134,7 @@ async fn runner(target: &Target) -> Result<Seen> {
     ensure!(told.contains("model runner has unexpectedly stopped"), "{told}");
     let params = target.params();
     let template = target.template(params.clone());
-    let next = client(&instance.url)?.chat(template.body("page".into(), 1), &params).await;
+    let next = client(&instance.url)?.chat(template.body("page", 1), &params).await;
     next.context("the next request gets a new runner")?;
     Ok(Seen::default())
 }

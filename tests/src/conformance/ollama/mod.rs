@@ -105,7 +105,7 @@ impl Target {
 
     /// What the agent sends, with a short answer.
     fn template(&self, params: ModelParams) -> RequestTemplate {
-        RequestTemplate::new(params, "Answer.".to_owned(), self.short()["format"].clone())
+        RequestTemplate::new(params, "Answer.".to_owned(), &self.short()["format"])
     }
 
     /// As it is noted: without the model's name.
