@@ -54,33 +54,33 @@ live: library ## The suites against the real services of `make services`, beside
 	 cat .services/tables/* 2>/dev/null; exit $$ended
 
 demo: build ## The whole pilot on this machine: real OCR pages, rules or MODEL=name, a simulated reviewer
-	@$(CARGO) run --quiet --package e2e --bin demo $(FEATURES) -- $(if $(MODEL),--model "$(MODEL)")
+	@$(CARGO) run --quiet --bin demo $(FEATURES) -- $(if $(MODEL),--model "$(MODEL)")
 
 bench-ground: library ## How right and how fast mentions are found: generated kinds, real OCR, odd pages
-	@$(CARGO) run --quiet --release --package e2e --bin bench-ground $(FEATURES)
+	@$(CARGO) run --quiet --release --bin bench-ground $(FEATURES)
 
 # The agent by itself, as it is released: together with the tests it would have their places to crash.
 bench-build: library
 	@$(CARGO) build --profile bench --package dgx-agent
-	@$(CARGO) build --profile bench --package e2e --bin ollama-sim --bin bench
+	@$(CARGO) build --profile bench --bin ollama-sim --bin bench
 
 bench: bench-build ## What the agent reaches over a simulated Ollama, beside simple clients and wrk, in one run
-	@$(CARGO) run --quiet --profile bench --package e2e --bin bench -- $(BENCH)
+	@$(CARGO) run --quiet --profile bench --bin bench -- $(BENCH)
 
 bench-peers: bench-build ## The same server for langextract and distilabel
 	@tests/peers/install.sh
-	@$(CARGO) run --quiet --profile bench --package e2e --bin bench -- --only peers $(BENCH)
+	@$(CARGO) run --quiet --profile bench --bin bench -- --only peers $(BENCH)
 
 bench-ground-peers: library ## The same cases through langextract's aligner (into a venv of the cache folder)
 	@[ -x "$(PEER)/bin/python" ] || { python3 -m venv "$(PEER)" && "$(PEER)/bin/pip" install --quiet langextract==1.7.1; }
-	@$(CARGO) build --quiet --release --package e2e --bin bench-ground $(FEATURES)
-	@$(CARGO) run --quiet --release --package e2e --bin bench-ground $(FEATURES)
-	@$(CARGO) run --quiet --release --package e2e --bin bench-ground $(FEATURES) -- --cases | \
+	@$(CARGO) build --quiet --release --bin bench-ground $(FEATURES)
+	@$(CARGO) run --quiet --release --bin bench-ground $(FEATURES)
+	@$(CARGO) run --quiet --release --bin bench-ground $(FEATURES) -- --cases | \
 	 "$(PEER)/bin/python" tests/peers/ground_langextract.py
 
 SECONDS ?= 600
 fuzz: library ## Parse, ground and chunk on made-up inputs, SECONDS=600 of each
-	@$(CARGO) run --quiet --release --package e2e --bin fuzz $(FEATURES) -- all $(SECONDS)
+	@$(CARGO) run --quiet --release --bin fuzz $(FEATURES) -- all $(SECONDS)
 
 clean: ## Remove what the demo made
 	@rm -rf .demo
