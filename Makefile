@@ -62,14 +62,14 @@ bench-ground: library ## How right and how fast mentions are found: generated ki
 # The agent by itself, as it is released: together with the tests it would have their places to crash.
 bench-build: library
 	@$(CARGO) build --profile bench --package dgx-agent
-	@$(CARGO) build --profile bench --bin ollama-sim --bin bench
+	@$(CARGO) build --profile bench --package e2e --bin ollama-sim --bin bench
 
 bench: bench-build ## What the agent reaches over a simulated Ollama, beside simple clients and wrk, in one run
-	@$(CARGO) run --quiet --profile bench --bin bench -- $(BENCH)
+	@$(CARGO) run --quiet --profile bench --package e2e --bin bench -- $(BENCH)
 
 bench-peers: bench-build ## The same server for langextract and distilabel
 	@tests/peers/install.sh
-	@$(CARGO) run --quiet --profile bench --bin bench -- --only peers $(BENCH)
+	@$(CARGO) run --quiet --profile bench --package e2e --bin bench -- --only peers $(BENCH)
 
 bench-ground-peers: library ## The same cases through langextract's aligner (into a venv of the cache folder)
 	@[ -x "$(PEER)/bin/python" ] || { python3 -m venv "$(PEER)" && "$(PEER)/bin/pip" install --quiet langextract==1.7.1; }
