@@ -14,6 +14,7 @@ use reqwest::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
+pub use super::error::ArgillaError;
 use super::{
     model::{
         Dataset, DatasetCreate, Items, LabelOption, Named, Progress, Question, Record, RecordUpsert,
@@ -32,36 +33,6 @@ const ANSWER: Duration = Duration::from_secs(120);
 pub const PAGE: usize = 1000;
 /// The most external ids of one look-up.
 pub const LOOKUP: usize = 250;
-
-#[derive(Debug, thiserror::Error)]
-pub enum ArgillaError {
-    #[error("{0}")]
-    Config(String),
-    #[error("Argilla at {base} does not answer: {reason}; is ARGILLA_API_URL right, and is the server up?")]
-    Unreachable { base: String, reason: String },
-    #[error(
-        "Argilla at {base} refuses to {action}: {reason} (HTTP {status}); check ARGILLA_API_KEY and the user's role"
-    )]
-    Denied { base: String, action: String, status: StatusCode, reason: String },
-    #[error("Argilla refuses to {action}: {reason} (HTTP {status})")]
-    Refused { action: String, status: StatusCode, reason: String },
-    #[error("Argilla's answer to the request to {action} cannot be read: {reason}")]
-    Unreadable { action: String, reason: String },
-}
-
-impl ArgillaError {
-    /// The server looked at the content and did not take it: 422, or 413 by something in front of it.
-    pub fn rejects_content(&self) -> bool {
-        matches!(
-            self,
-            Self::Refused { status: StatusCode::UNPROCESSABLE_ENTITY | StatusCode::PAYLOAD_TOO_LARGE, .. }
-        )
-    }
-
-    fn is(&self, wanted: StatusCode) -> bool {
-        matches!(self, Self::Refused { status, .. } if *status == wanted)
-    }
-}
 
 /// Where Argilla is and who we are there.
 #[derive(Clone)]
@@ -380,9 +351,10 @@ impl Client {
                     });
                     return Ok((headers, read?));
                 }
-                Ok((status, headers, body)) => {
-                    (retry::of_status(status, &headers), self.failure(action, status, &headers, &body))
-                }
+                Ok((status, headers, body)) => (
+                    retry::of_status(status, &headers),
+                    ArgillaError::of(&self.shown, action, status, &headers, &body),
+                ),
                 Err(error) => {
                     let verdict = retry::of_error(&error);
                     let reason = chain(&error.without_url());
@@ -395,27 +367,6 @@ impl Client {
             let Some(wait) = wait.filter(|_| attempt <= self.attempts) else { return Err(failure) };
             tracing::debug!(action, attempt, ?wait, %failure, "Argilla: trying again");
             tokio::time::sleep(wait).await;
-        }
-    }
-
-    fn failure(&self, action: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ArgillaError {
-        let (base, action, reason) = (self.shown.clone(), action.to_owned(), reason(body));
-        match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                ArgillaError::Denied { base, action, status, reason }
-            }
-            status if status.is_redirection() => {
-                let to = headers.get(reqwest::header::LOCATION).and_then(|to| to.to_str().ok());
-                let to = to.and_then(|to| to.split(['?', '#']).next()).unwrap_or("another place");
-                let reason = format!(
-                    "it redirects to {to} (a login in front of it? set CF_ACCESS_CLIENT_ID and CF_ACCESS_CLIENT_SECRET)"
-                );
-                ArgillaError::Denied { base, action, status, reason }
-            }
-            status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-                ArgillaError::Unreachable { base, reason: format!("{reason} (HTTP {status})") }
-            }
-            _ => ArgillaError::Refused { action, status, reason },
         }
     }
 }
@@ -445,34 +396,6 @@ fn secret(name: &str, value: &str) -> Result<HeaderValue, ArgillaError> {
     Ok(header)
 }
 
-/// The sentence in an error's body: `detail` is one, or an object `{code, params}`.
-fn reason(body: &[u8]) -> String {
-    let Ok(parsed) = serde_json::from_slice::<Value>(body) else {
-        return "an answer that is not Argilla's".to_owned();
-    };
-    let detail = &parsed["detail"];
-    let text = match (detail.as_str(), detail["params"]["errors"].as_array()) {
-        (Some(sentence), _) => sentence.to_owned(),
-        (None, Some(errors)) => errors.iter().map(schema_error).collect::<Vec<_>>().join("; "),
-        (None, None) => {
-            let params = &detail["params"];
-            let told = [&params["detail"], &params["message"], &detail["code"], &parsed["message"]];
-            told.iter().find_map(|value| value.as_str()).unwrap_or("no reason given").to_owned()
-        }
-    };
-    text.chars().take(500).collect()
-}
-
-fn schema_error(error: &Value) -> String {
-    let place: Vec<String> = error["loc"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|part| part.as_str().map_or_else(|| part.to_string(), str::to_owned))
-        .collect();
-    format!("{}: {}", place.join("."), error["msg"].as_str().unwrap_or("not valid"))
-}
-
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -486,27 +409,6 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn both_shapes_of_error_are_read() {
-        let says = |body: Value| reason(body.to_string().as_bytes());
-        assert_eq!(
-            says(json!({"detail": "Dataset has already been published"})),
-            "Dataset has already been published"
-        );
-        assert_eq!(
-            says(json!({"detail": {"code": "argilla.api.errors::UnauthorizedError",
-                                   "params": {"detail": "Could not validate credentials"}}})),
-            "Could not validate credentials"
-        );
-        assert_eq!(
-            says(json!({"detail": {"code": "argilla.api.errors::ValidationError", "params": {"errors":
-                [{"type": "x", "loc": ["body", "items", 3, "suggestions"], "msg": "Field required"}]}}})),
-            "body.items.3.suggestions: Field required"
-        );
-        assert_eq!(says(json!({"code": "missing_vector", "message": "none"})), "none");
-        assert_eq!(reason(b"<html>"), "an answer that is not Argilla's");
-    }
 
     #[test]
     fn a_url_must_be_one_and_keys_must_fit_a_header() {

@@ -10,6 +10,7 @@ pub mod answers;
 pub mod client;
 pub mod dataset;
 pub mod display;
+pub mod error;
 pub mod export;
 pub mod model;
 pub mod plan;
