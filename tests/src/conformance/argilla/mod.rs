@@ -57,8 +57,9 @@ struct Answer {
 
 impl Target {
     pub async fn open(url: &str, owner: &str, annotator: &str, search: Search) -> Result<Self> {
-        // The server drops idle connections after 5 s.
-        let http = Client::builder().pool_idle_timeout(std::time::Duration::from_secs(4)).build()?;
+        // A connection a call: the server closes one after a 500 and after 5 idle seconds, whoever is about to use it,
+        // and a POST that is sent again is another call.
+        let http = Client::builder().pool_max_idle_per_host(0).build()?;
         let mut target = Self {
             search,
             http,
@@ -81,22 +82,14 @@ impl Target {
     }
 
     async fn call(&self, key: &str, method: Method, path: &str, body: Option<Value>) -> Result<Answer> {
-        let send = async || {
-            let mut request = self.http.request(method.clone(), format!("{}{path}", self.base));
-            if !key.is_empty() {
-                request = request.header("X-Argilla-Api-Key", key);
-            }
-            if let Some(body) = &body {
-                request = request.json(body);
-            }
-            request.send().await
-        };
-        let answer = match send().await {
-            // The server closes a connection after a 500 and after 5 idle seconds, whoever is about to use it.
-            Err(error) if error.is_request() && !error.is_timeout() => send().await,
-            other => other,
-        };
-        let answer = answer.with_context(|| format!("{method} {path}"))?;
+        let mut request = self.http.request(method.clone(), format!("{}{path}", self.base));
+        if !key.is_empty() {
+            request = request.header("X-Argilla-Api-Key", key);
+        }
+        if let Some(body) = &body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.with_context(|| format!("{method} {path}"))?;
         let status = answer.status();
         let body = serde_json::from_slice(&answer.bytes().await?).unwrap_or_default();
         Ok(Answer { status, body, token: self.token.clone() })
