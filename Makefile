@@ -14,7 +14,7 @@ FEATURES = $(shell [ -e .deps/duckdb/libduckdb.so ] || echo --features control/b
 	bench-ground-peers bench-peers fuzz clean
 
 help: ## What can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 deps: ## Get DuckDB's library for this machine (a few seconds)
 	@deploy/deps/duckdb.sh

@@ -39,7 +39,7 @@ pub fn check(label: &Label, value: &str) -> Checked {
     match label.check(value) {
         Verdict::Valid(norm_value) => Checked::Keep(Some(norm_value)),
         Verdict::Unchecked | Verdict::Garbled => Checked::Keep(None),
-        Verdict::Invalid if label.on_invalid != OnInvalid::Drop => Checked::Keep(None),
+        Verdict::Invalid if label.on_invalid == OnInvalid::Keep => Checked::Keep(None),
         Verdict::Invalid => Checked::Drop,
     }
 }

@@ -11,7 +11,9 @@
 //!
 //! Work is linear in the page and in the mentions: a mention looks at no more than a fixed number of places.
 
+mod align;
 mod bounds;
+mod context;
 mod fold;
 mod fuzzy;
 mod page;

@@ -7,16 +7,13 @@ use std::ops::Range;
 
 use proto::labelset::{Label, Labelset, Verdict};
 
+use super::context::{CONTEXT, Context, MIN_CONTEXT, distance};
 use super::fold::Folded;
 use super::fuzzy::{Fuzzy, Like};
 use super::page::{NONE, Place, Scan, Sought, Wanted};
 use super::shapes::Look;
 use super::{Bounds, GroundedSpan, MatchKind, Reason};
 use crate::offsets::CodePoints;
-
-/// Letters and digits in front of a mention that are compared; that must agree to say anything; and to say much.
-const CONTEXT: usize = 24;
-const MIN_CONTEXT: usize = 3;
 
 /// Neighbours, in the list of mentions, that are asked where they are.
 const NEIGHBOURS: usize = 32;
@@ -468,45 +465,6 @@ impl<'a> Placer<'a> {
         let alike = context.length.saturating_sub(2 * errors);
         if alike >= MIN_CONTEXT.min(context.length) { alike } else { 0 }
     }
-}
-
-struct Context {
-    classes: [u8; CONTEXT],
-    length: usize,
-}
-
-impl Context {
-    fn len(&self) -> usize {
-        self.length
-    }
-}
-
-/// Fewest edits from the whole pattern to some beginning of the text. Source: Myers, A fast bit-vector algorithm for
-/// approximate string matching based on dynamic programming, 1999; with a text that begins where the pattern does.
-fn distance(pattern: &[u8], text: impl Iterator<Item = u8>) -> usize {
-    let mut bits = [0u64; 64];
-    for (at, class) in pattern.iter().enumerate() {
-        bits[usize::from(*class)] |= 1 << at;
-    }
-    let last = 1u64 << (pattern.len() - 1);
-    let (mut plus, mut minus) = (u64::MAX, 0u64);
-    let mut score = pattern.len();
-    let mut best = score;
-    for class in text {
-        let equal = bits[usize::from(class)];
-        let vertical = equal | minus;
-        let horizontal = (((equal & plus).wrapping_add(plus)) ^ plus) | equal;
-        let mut more = minus | !(horizontal | plus);
-        let mut less = plus & horizontal;
-        score += usize::from(more & last != 0);
-        score -= usize::from(less & last != 0);
-        best = best.min(score);
-        more = more << 1 | 1;
-        less <<= 1;
-        plus = less | !(vertical | more);
-        minus = more & vertical;
-    }
-    best
 }
 
 /// Whether an identifier that the page reads otherwise is the mention all the same: its validator must know the

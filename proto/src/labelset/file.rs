@@ -67,8 +67,6 @@ pub enum OnInvalid {
     Drop,
     /// It stays, without a normal form.
     Keep,
-    /// It stays, without a normal form, and with half its confidence.
-    Lower,
 }
 
 /// A page and what is to be found on it.

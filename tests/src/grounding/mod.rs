@@ -4,6 +4,7 @@
 //! be refused. A span is right when it is one of them up to surrounding blanks and punctuation. Documents are split
 //! in halves: bounds are tuned on one, figures are of the other.
 
+mod bend;
 pub mod kinds;
 pub mod names;
 pub mod odd;
