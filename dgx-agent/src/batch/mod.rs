@@ -154,7 +154,7 @@ struct Run<'a> {
     pipeline: &'a Pipeline,
     plan: &'a Plan,
     keys: BatchKeys,
-    meter: Meter<'a>,
+    meter: Meter,
     /// Of page text under way, over all parts.
     budget: Budget,
     /// Held by the part whose pages are begun: they are begun part after part.

@@ -17,10 +17,11 @@ use proto::{
     rows::{BatchPage, LedgerRow, Outcome, Suggestion},
     schema::Table,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    BatchError, PartPlan, Run,
+    BatchError, Meter, PartPlan, Run,
     admit::{Admitted, DUPLICATE_KEY, RowKey, Verdict, admit},
     files,
 };
@@ -76,14 +77,11 @@ pub(super) async fn annotate(run: &Run<'_>, part: &PartPlan) -> Result<(Annotate
             .and_then(|row| run.budget.reserve(row))
             // All pages are begun: it is the next part's turn.
             .chain(stream::once(async { drop(turn) }).filter_map(|()| future::ready(None)))
-            .map(|reserved| async {
-                let (row, _permit) = reserved?;
-                page(&run.plan.annotator, row, run).await
-            })
+            .map(|reserved| spawn(run, reserved))
             .buffer_unordered(run.plan.annotator.pages_at_once())
             .boxed();
-        while let Some(page) = pages.next().await {
-            let (key, page) = page?;
+        while let Some(done_page) = pages.next().await {
+            let (key, page) = done_page?;
             let counts = page.counts();
             run.meter.page(&counts);
             told.add(&counts);
@@ -140,10 +138,7 @@ impl Budget {
     }
 
     /// The row with its share; one that is larger than all of it takes all.
-    async fn reserve(
-        &self,
-        row: Admitted,
-    ) -> Result<(Admitted, tokio::sync::OwnedSemaphorePermit), BatchError> {
+    async fn reserve(&self, row: Admitted) -> Result<(Admitted, OwnedSemaphorePermit), BatchError> {
         let bytes = if let Verdict::Work(text) = &row.verdict { text.len() } else { 0 };
         let units = u32::try_from(bytes.div_ceil(BUDGET_UNIT).min(self.units)).unwrap_or(u32::MAX);
         let permit = self.free.clone().acquire_many_owned(units).await;
@@ -151,13 +146,29 @@ impl Budget {
     }
 }
 
-async fn page(annotator: &Annotator, row: Admitted, run: &Run<'_>) -> Result<(RowKey, Page), BatchError> {
+/// The page as a task of its own, so that pages go on side by side; it ends with its future.
+fn spawn(
+    run: &Run<'_>,
+    reserved: Result<(Admitted, OwnedSemaphorePermit), BatchError>,
+) -> impl Future<Output = Result<(RowKey, Page), BatchError>> + Send + use<> {
+    let (annotator, meter) = (run.plan.annotator.clone(), run.meter.clone());
+    let task = AbortOnDropHandle::new(tokio::spawn(async move {
+        let (row, _permit) = reserved?;
+        page(&annotator, &meter, row).await
+    }));
+    // A panic's message may hold page text.
+    async {
+        task.await.unwrap_or_else(|_| Err(BatchError::Internal("the work on a page panicked".to_owned())))
+    }
+}
+
+async fn page(annotator: &Annotator, meter: &Meter, row: Admitted) -> Result<(RowKey, Page), BatchError> {
     let Admitted { key, page_sha256, run_id, verdict, .. } = row;
     let (outcome, reason, result) = match verdict {
         Verdict::Done(outcome, reason) => (outcome, Some(reason), PageResult::default()),
         Verdict::Work(text) => {
             let result = annotator
-                .annotate(text.into(), &run.meter)
+                .annotate(text.into(), meter)
                 .await
                 .map_err(|error| BatchError::from_model_server(&error))?;
             match result.failed {

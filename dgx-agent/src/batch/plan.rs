@@ -40,7 +40,7 @@ pub struct Plan {
     pub pages: u64,
     pub labelset: Arc<Labelset>,
     pub(super) repeats: Arc<Repeats>,
-    pub(super) annotator: Annotator,
+    pub(super) annotator: Arc<Annotator>,
 }
 
 /// A part: one file of pages.
@@ -123,7 +123,7 @@ pub(super) async fn plan(
         parts: parts.into(),
         labelset,
         repeats: Arc::new(repeats),
-        annotator,
+        annotator: annotator.into(),
     })
 }
 

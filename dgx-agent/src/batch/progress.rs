@@ -62,16 +62,16 @@ impl Progress {
     }
 }
 
-/// What the pipeline tells its progress through.
-#[derive(Debug, Clone, Copy)]
-pub struct Meter<'a> {
-    progress: &'a watch::Sender<Progress>,
+/// What the pipeline tells its progress through. Clones tell the same.
+#[derive(Debug, Clone)]
+pub struct Meter {
+    progress: watch::Sender<Progress>,
 }
 
 /// A request under way; counted until dropped.
-pub struct InFlight<'a>(Meter<'a>);
+pub struct InFlight(Meter);
 
-impl Drop for InFlight<'_> {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.progress.send_modify(|progress| {
             progress.model.in_flight = progress.model.in_flight.saturating_sub(1);
@@ -79,9 +79,9 @@ impl Drop for InFlight<'_> {
     }
 }
 
-impl<'a> Meter<'a> {
-    pub fn new(progress: &'a watch::Sender<Progress>) -> Self {
-        Self { progress }
+impl Meter {
+    pub fn new(progress: &watch::Sender<Progress>) -> Self {
+        Self { progress: progress.clone() }
     }
 
     pub(super) fn begin(&self, parts: u32, pages: u64) {
@@ -102,13 +102,13 @@ impl<'a> Meter<'a> {
         });
     }
 
-    pub fn request(&self, again: bool) -> InFlight<'a> {
+    pub fn request(&self, again: bool) -> InFlight {
         self.progress.send_modify(|progress| {
             progress.model.in_flight += 1;
             progress.model.requests += 1;
             progress.model.retries += u64::from(again);
         });
-        InFlight(*self)
+        InFlight(self.clone())
     }
 
     /// How many requests may be in flight.

@@ -63,7 +63,7 @@ impl Asker {
     }
 
     /// Loads the model, sees that it takes the schema and has the context that was asked for; once a batch.
-    pub async fn warm_up(&self, meter: &Meter<'_>) -> Result<(), InferError> {
+    pub async fn warm_up(&self, meter: &Meter) -> Result<(), InferError> {
         let warm = async {
             let mut tries = Tries::default();
             let mut spent = PageResult::default();
@@ -136,7 +136,7 @@ impl Asker {
         &self,
         text: &str,
         tries: &mut Tries,
-        meter: &Meter<'_>,
+        meter: &Meter,
         spent: &mut PageResult,
     ) -> Result<Completion, InferError> {
         if self.breaker.is_open() {
@@ -191,7 +191,7 @@ impl Asker {
     }
 
     /// Probes a server that is away; one of all that wait does.
-    async fn wait_until_there(&self, meter: &Meter<'_>) -> Result<(), InferError> {
+    async fn wait_until_there(&self, meter: &Meter) -> Result<(), InferError> {
         let probe = || async {
             let params = self.template.params();
             let body = self.template.body(&self.prompt.user(WARM_UP), 0);
@@ -204,7 +204,7 @@ impl Asker {
     }
 
     /// The model's digest now; waits for a server that is away.
-    pub async fn digest(&self, meter: &Meter<'_>) -> Result<String, InferError> {
+    pub async fn digest(&self, meter: &Meter) -> Result<String, InferError> {
         let mut tries = Tries::default();
         loop {
             let error = match digest(&self.client, &self.template.params().model).await {

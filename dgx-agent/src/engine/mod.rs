@@ -182,7 +182,7 @@ impl Annotator {
     ///
     /// # Errors
     /// When no page of the batch can be done: the model is gone, a proxy refuses every request.
-    pub async fn annotate(&self, text: Arc<str>, meter: &Meter<'_>) -> Result<PageResult, InferError> {
+    pub async fn annotate(&self, text: Arc<str>, meter: &Meter) -> Result<PageResult, InferError> {
         let mut result = match &self.rules {
             Some(rules) => rules.annotate(text.clone()).await,
             None => PageResult::default(),
@@ -199,7 +199,7 @@ impl Annotator {
     }
 
     /// Makes the model server ready, the first time.
-    pub async fn begin(&self, meter: &Meter<'_>) -> Result<(), BatchError> {
+    pub async fn begin(&self, meter: &Meter) -> Result<(), BatchError> {
         match &self.ollama {
             Some(ollama) => ollama.begin(meter).await,
             None => Ok(()),
@@ -215,7 +215,7 @@ impl Annotator {
     }
 
     /// Fails when the model server now has another model under the name than the batch began with.
-    pub async fn check_unchanged(&self, meter: &Meter<'_>) -> Result<(), BatchError> {
+    pub async fn check_unchanged(&self, meter: &Meter) -> Result<(), BatchError> {
         match &self.ollama {
             Some(ollama) => ollama.check_unchanged(meter).await,
             None => Ok(()),

@@ -105,11 +105,11 @@ impl OllamaEngine {
         self.asker.most_at_once()
     }
 
-    pub async fn begin(&self, meter: &Meter<'_>) -> Result<(), BatchError> {
+    pub async fn begin(&self, meter: &Meter) -> Result<(), BatchError> {
         self.asker.warm_up(meter).await.map_err(|error| BatchError::from_model_server(&error))
     }
 
-    pub async fn check_unchanged(&self, meter: &Meter<'_>) -> Result<(), BatchError> {
+    pub async fn check_unchanged(&self, meter: &Meter) -> Result<(), BatchError> {
         let now = self.asker.digest(meter).await.map_err(|error| BatchError::from_model_server(&error))?;
         let Stamp { model, digest, .. } = &self.identity.stamp;
         if now == *digest {
@@ -122,7 +122,7 @@ impl OllamaEngine {
         )))
     }
 
-    pub async fn annotate(&self, text: Arc<str>, meter: &Meter<'_>) -> Result<PageResult, InferError> {
+    pub async fn annotate(&self, text: Arc<str>, meter: &Meter) -> Result<PageResult, InferError> {
         let pieces = chunks(&text, self.chunks);
         let mut answers =
             stream::iter(pieces).map(|piece| self.piece(piece, meter)).buffered(self.concurrency()).boxed();
@@ -137,7 +137,7 @@ impl OllamaEngine {
     }
 
     /// A piece, in halves where it is too large.
-    async fn piece(&self, piece: Chunk, meter: &Meter<'_>) -> Result<PageResult, InferError> {
+    async fn piece(&self, piece: Chunk, meter: &Meter) -> Result<PageResult, InferError> {
         let mut result = PageResult::default();
         let mut left = vec![(piece, 0)];
         while let Some((piece, halved)) = left.pop() {
@@ -168,7 +168,7 @@ impl OllamaEngine {
     }
 
     /// Asks until there is an answer, or none is to be had.
-    async fn ask(&self, text: &str, meter: &Meter<'_>, spent: &mut PageResult) -> Result<Asked, InferError> {
+    async fn ask(&self, text: &str, meter: &Meter, spent: &mut PageResult) -> Result<Asked, InferError> {
         self.asker.begins();
         let mut tries = Tries::default();
         loop {
@@ -207,7 +207,7 @@ impl OllamaEngine {
     }
 
     /// The whole mentions of a cut or broken answer; None when there are none. What was lost counts as ungrounded.
-    async fn save(&self, content: String, text: &str, meter: &Meter<'_>) -> Option<Answered> {
+    async fn save(&self, content: String, text: &str, meter: &Meter) -> Option<Answered> {
         let (labelset, text) = (self.labelset.clone(), text.to_owned());
         let saved = on_rayon(move || {
             let saved = salvage(&content);
