@@ -32,7 +32,19 @@ pub struct Job {
     pub outcomes: BTreeMap<String, u64>,
     pub spans: u64,
     pub ungrounded: u64,
+    /// Requests at the model server now, how many there may be, and why; 0 without a model server.
     pub in_flight: u32,
+    pub limit: u32,
+    pub limit_reason: String,
+    /// Requests so far, and those of them that were tried again.
+    pub requests: u64,
+    pub retries: u64,
+    /// Mentions saved from answers that were cut or broken.
+    pub salvaged: u64,
+    /// Of the model in the server's memory, and of that on a GPU; 0: not known.
+    pub model_size_bytes: u64,
+    pub model_size_vram_bytes: u64,
+    /// Set while the model server or the store is away; `reason` says why.
     pub waiting_since: Option<DateTime<Utc>>,
     pub submitted_at: Option<DateTime<Utc>>,
     pub started_at: Option<DateTime<Utc>>,
@@ -63,6 +75,13 @@ impl From<Batch> for Job {
             spans: progress.spans,
             ungrounded: progress.ungrounded,
             in_flight: progress.in_flight,
+            limit: progress.limit,
+            limit_reason: progress.limit_reason,
+            requests: progress.requests,
+            retries: progress.retries,
+            salvaged: progress.salvaged,
+            model_size_bytes: progress.model_size_bytes,
+            model_size_vram_bytes: progress.model_size_vram_bytes,
             waiting_since: progress.waiting_since.and_then(time),
             submitted_at: batch.submitted_at.and_then(time),
             started_at: batch.started_at.and_then(time),
@@ -104,6 +123,7 @@ impl Answer for Job {
             }
         };
         let when = |time: Option<DateTime<Utc>>| time.map_or_else(String::new, |time| time.to_rfc3339());
+        let some = |count: u64, told: String| if count > 0 { told } else { String::new() };
         line("batch", &self.batch_id);
         line("state", self.state);
         line("reason", &self.reason);
@@ -116,7 +136,16 @@ impl Answer for Job {
         line("digest", &self.model_digest);
         line("prompt", &self.prompt_sha256);
         line("labelset", &self.labelset_sha256);
-        line("waiting", &when(self.waiting_since));
+        line("runs on", &self.slow_place().map_or_else(String::new, |place| format!("{place}: slow")));
+        let Self { requests, retries, in_flight, limit, limit_reason, salvaged, .. } = self;
+        let asked = format!("{requests}, {retries} of them retries, {in_flight} in flight");
+        line("requests", &some(*requests, asked));
+        line("limit", &some(u64::from(*limit), format!("{limit}: {limit_reason}")));
+        line("salvaged", &some(*salvaged, format!("{salvaged} mentions of cut or broken answers")));
+        line(
+            "waiting",
+            &self.waiting_since.map_or_else(String::new, |since| format!("since {}", when(Some(since)))),
+        );
         line("submitted", &when(self.submitted_at));
         line("started", &when(self.started_at));
         line("finished", &when(self.finished_at));

@@ -1,5 +1,6 @@
 //! The agent, as `control` sees it: a connection with its credentials, and jobs in words that people read.
 
+mod activity;
 mod client;
 mod job;
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use proto::{
-    grpc::{self, Batch, SubmitBatchRequest},
+    grpc::{self, SubmitBatchRequest},
     ids::BatchId,
     keys::{BatchKeys, PartKind},
 };
@@ -105,23 +105,14 @@ async fn ended(ctx: &Ctx, agent: &mut Agent, batch: &BatchId) -> Result<JobOutco
     let bar = ctx.printer.progress("pages", Some(0));
     let show = |sight: Sight<'_>| match sight {
         Sight::Job(job) => {
-            let progress = job.progress.clone().unwrap_or_default();
-            bar.total(progress.pages);
-            bar.at(progress.pages_done);
-            bar.message(state_of(job, progress.in_flight));
+            let job = Job::from(job.clone());
+            bar.total(job.pages);
+            bar.at(job.pages_done);
+            bar.message(job.activity(ctx.now()));
         }
         Sight::Away => bar.message("the agent is away; waiting for it"),
     };
     let left = || format!("interrupted; the job goes on: `control preannotate watch {batch}` shows it again");
     let job = ctx.until_stopped(agent.watch(batch, show), left).await?;
     Ok(JobOutcome(job.into()))
-}
-
-fn state_of(job: &Batch, in_flight: u32) -> String {
-    match job.state() {
-        grpc::BatchState::Queued => "queued".to_owned(),
-        _ if !job.reason.is_empty() => job.reason.clone(),
-        _ if in_flight > 0 => format!("{in_flight} requests under way"),
-        _ => String::new(),
-    }
 }

@@ -39,7 +39,7 @@ pub enum BatchError {
 impl BatchError {
     pub(crate) fn from_model_server(error: &InferError) -> Self {
         match error.class() {
-            Class::Fatal => Self::ModelServerRefuses(error.to_string()),
+            Class::Fatal | Class::Rejected => Self::ModelServerRefuses(error.to_string()),
             _ => Self::ModelServerAway(error.to_string()),
         }
     }

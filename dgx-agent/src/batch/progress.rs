@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use proto::{docs::Counts, rows::Outcome};
 use tokio::sync::watch;
 
-use crate::infer::{InferError, Move, Reason};
+use crate::infer::{InferError, Loaded, Move, Reason};
 
 /// How the work at the model server goes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct ModelProgress {
     pub retries: u64,
     /// Mentions saved from answers that were cut or broken.
     pub salvaged: u64,
+    /// Where the model runs, once the server said.
+    pub loaded: Option<Loaded>,
 }
 
 /// As the gRPC `Progress` has it. Of a shard: its own parts alone.
@@ -117,6 +119,11 @@ impl Meter {
             progress.model.limit = moved.limit;
             progress.model.limit_reason = moved.reason;
         });
+    }
+
+    /// Where the model runs.
+    pub fn loaded(&self, loaded: Loaded) {
+        self.progress.send_modify(|progress| progress.model.loaded = Some(loaded));
     }
 
     /// Mentions were saved from an answer that was cut or broken.

@@ -79,19 +79,20 @@ impl Asker {
                     },
                 }
             }
-            self.check_loaded().await
+            self.check_loaded(meter).await
         };
         self.warm.get_or_try_init(|| warm).await?;
         meter.moved(self.limiter.now());
         Ok(())
     }
 
-    async fn check_loaded(&self) -> Result<(), InferError> {
+    async fn check_loaded(&self, meter: &Meter) -> Result<(), InferError> {
         let params = self.template.params();
         // Some proxies let nothing but chats through.
         let Ok(Some((loaded, context))) = loaded_context(&self.client, &params.model).await else {
             return Ok(());
         };
+        meter.loaded(loaded);
         if !loaded.on_gpu() {
             let (vram, size) = (loaded.size_vram_bytes, loaded.size_bytes);
             tracing::warn!(
@@ -161,23 +162,31 @@ impl Asker {
         let wall = begun.elapsed();
         spent.latency += wall;
         drop(in_flight);
-        let moved = match &answer {
-            Ok(completion) => {
-                self.breaker.answered();
-                meter.answered();
-                spent.prompt_tokens += completion.prompt_tokens.unwrap_or(0);
-                spent.output_tokens += completion.output_tokens.unwrap_or(0);
-                self.learned().take(bytes, completion, wall);
-                permit.answered(completion)
+        // One that was cut at num_predict took its slot and its tokens like any other.
+        let counted = match &answer {
+            Ok(completion) => Some(completion),
+            Err(InferError::AnswerCut { partial }) => Some(partial.completion()),
+            Err(_) => None,
+        };
+        let moved = if let Some(completion) = counted {
+            self.breaker.answered();
+            meter.answered();
+            spent.prompt_tokens += completion.prompt_tokens.unwrap_or(0);
+            spent.output_tokens += completion.output_tokens.unwrap_or(0);
+            self.learned().take(bytes, completion, wall);
+            permit.answered(completion)
+        } else if let Err(error) = &answer {
+            let struck = self.breaker.failed(error);
+            match struck.is_open {
+                true => meter.waiting(error),
+                // Badly answered is answered.
+                false if struck.strikes == 0 => meter.answered(),
+                false => {}
             }
-            Err(error) => {
-                let struck = self.breaker.failed(error);
-                if struck.is_open {
-                    meter.waiting(error);
-                }
-                let turned_off = matches!(error, InferError::Busy { .. }) && struck.strikes > 2;
-                if turned_off { permit.turned_off() } else { None }
-            }
+            let turned_off = matches!(error, InferError::Busy { .. }) && struck.strikes > 2;
+            if turned_off { permit.turned_off() } else { None }
+        } else {
+            None
         };
         if let Some(moved) = moved {
             meter.moved(moved);

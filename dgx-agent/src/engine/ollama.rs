@@ -15,10 +15,7 @@ use crate::{
     chunk::{Chunk, ChunkBudget, chunks, estimated_tokens},
     config::EngineConfig,
     ground::{Grounded, ground},
-    infer::{
-        Class, Client, Decision, InferError, ModelParams, Partial, Preflight, RequestTemplate, Tries,
-        preflight,
-    },
+    infer::{Class, Client, Decision, InferError, ModelParams, Preflight, RequestTemplate, Tries, preflight},
     parse::{parse_answer, salvage},
     prompt::Prompt,
     validate::validate,
@@ -235,8 +232,8 @@ impl PageResult {
 fn given_up(error: InferError, broken: String) -> Asked {
     let reason = error.reason();
     match (error.class(), error) {
-        (_, InferError::AnswerCut { partial: Partial(partial) }) => {
-            Asked::Halve { times: MAX_HALVINGS, reason, partial }
+        (_, InferError::AnswerCut { partial }) => {
+            Asked::Halve { times: MAX_HALVINGS, reason, partial: partial.into_content() }
         }
         (Class::TooLarge, _) => Asked::Halve { times: MAX_HALVINGS, reason, partial: String::new() },
         // Another seed did not help; of what fails so, a half seldom does where both halves do not.

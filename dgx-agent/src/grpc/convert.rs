@@ -58,6 +58,8 @@ fn progress(progress: &JobProgress) -> grpc::Progress {
         requests: progress.model.requests,
         retries: progress.model.retries,
         salvaged: progress.model.salvaged,
+        model_size_bytes: progress.model.size_bytes,
+        model_size_vram_bytes: progress.model.size_vram_bytes,
     }
 }
 

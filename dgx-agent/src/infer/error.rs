@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::transport::Completion;
+
 /// Longest part of a server's message that is kept, in characters.
 const MESSAGE_CHARS: usize = 300;
 
@@ -40,7 +42,16 @@ pub enum InferError {
          refused the request; set CF_ACCESS_CLIENT_ID and CF_ACCESS_CLIENT_SECRET, or correct --ollama-url"
     )]
     LoginPage { url: String, detail: String },
-    #[error("Ollama at {url} refuses every request of this batch (HTTP {status}): {message}")]
+    #[error("{url} is no Ollama ({detail}): correct --ollama-url, or OLLAMA_HOST")]
+    NotOllama { url: String, detail: String },
+    #[error(
+        "Ollama at {url} does not take the labelset's JSON schema ({message}): update Ollama, or correct the labelset"
+    )]
+    SchemaRefused { url: String, message: String },
+    #[error(
+        "Ollama at {url} refuses every request of this batch (HTTP {status}): {message}; correct --ollama-url, or what \
+         stands before it"
+    )]
     Refused { url: String, status: u16, message: String },
     #[error(
         "--num-ctx {num_ctx} is above the context length {context_length} of {model}; \
@@ -63,23 +74,37 @@ pub enum InferError {
     NoDone,
     #[error("the answer is no completion: {detail}")]
     Garbage { detail: String },
-    #[error("Ollama failed (HTTP {status}): {message}")]
+    #[error("Ollama failed (HTTP {status}): {message}; its log says more")]
     Server { status: u16, message: String },
     #[error("Ollama failed in mid-stream: {message}")]
     MidStream { message: String },
     #[error("the connection broke in mid-answer: {reason}")]
     Broken { reason: String },
-    #[error("no {what} within {seconds} s")]
+    #[error("Ollama gave no {what} within {seconds} s")]
     TimedOut { what: &'static str, seconds: u64 },
 }
 
-/// The answer as far as it came: it holds words of the page, so it does not show.
+/// The answer as far as it came, with the server's counts: it holds words of the page, so it does not show.
 #[derive(Clone, PartialEq, Eq, Default)]
-pub struct Partial(pub String);
+pub struct Partial(Box<Completion>);
+
+impl Partial {
+    pub fn new(completion: Completion) -> Self {
+        Self(completion.into())
+    }
+
+    pub fn completion(&self) -> &Completion {
+        &self.0
+    }
+
+    pub fn into_content(self) -> String {
+        self.0.content
+    }
+}
 
 impl std::fmt::Debug for Partial {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} bytes", self.0.len())
+        write!(f, "{} bytes", self.0.content.len())
     }
 }
 
@@ -91,6 +116,8 @@ impl InferError {
             Self::Busy { retry_after, .. } => Class::Away { retry_after: *retry_after },
             Self::ModelMissing { .. }
             | Self::LoginPage { .. }
+            | Self::NotOllama { .. }
+            | Self::SchemaRefused { .. }
             | Self::Refused { .. }
             | Self::NumCtxTooLarge { .. } => Class::Fatal,
             Self::Rejected { .. } => Class::Rejected,
@@ -117,6 +144,8 @@ impl InferError {
             Self::Unreachable { .. } | Self::Busy { .. } => "service_unavailable",
             Self::ModelMissing { .. }
             | Self::LoginPage { .. }
+            | Self::NotOllama { .. }
+            | Self::SchemaRefused { .. }
             | Self::Refused { .. }
             | Self::NumCtxTooLarge { .. } => "service_refused",
             Self::Rejected { .. } => "request_rejected",
@@ -151,9 +180,11 @@ impl InferError {
             },
             401 | 403 | 405 => Self::Refused { url, status, message },
             400 if is_overflow(&message) => Self::PromptTooLong { message },
+            // Before 0.5 `format` was a word.
+            400 if message.contains("ChatRequest.format") => Self::SchemaRefused { url, message },
             400 if message.contains("does not support") => Self::Refused { url, status, message },
             // A 500 that no repetition heals: seen on 0.17.4.
-            500 if message.contains("invalid JSON schema") => Self::Refused { url, status, message },
+            500 if message.contains("invalid JSON schema") => Self::SchemaRefused { url, message },
             500 if is_overflow(&message) => Self::PromptTooLong { message },
             499 | 500.. => Self::Server { status, message },
             _ => Self::Rejected { status, message },
@@ -222,6 +253,11 @@ mod tests {
             (400, "the input length exceeds the context length", Class::TooLarge),
             (400, "\"m\" does not support thinking", Class::Fatal),
             (400, "invalid character 'x'", Class::Rejected),
+            (
+                400,
+                "json: cannot unmarshal object into Go struct field ChatRequest.format of type string",
+                Class::Fatal,
+            ),
             (404, "model 'm' not found", Class::Fatal),
             (499, "load cancelled", Class::Transient),
             (

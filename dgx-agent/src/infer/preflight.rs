@@ -56,8 +56,16 @@ struct Model {
 ///
 /// # Errors
 /// [`InferError::ModelMissing`] when the model is not there, [`InferError::NumCtxTooLarge`] when `num_ctx` is above the
-/// model's context length, and whatever the transport meets.
+/// model's context length, [`InferError::NotOllama`] when something else answers, and whatever the transport meets.
 pub async fn preflight(client: &Client, params: &ModelParams) -> Result<Preflight, InferError> {
+    ask(client, params).await.map_err(|error| match error {
+        // Some other server, before anything was asked of it.
+        InferError::Garbage { detail } => InferError::NotOllama { url: client.url().to_owned(), detail },
+        error => error,
+    })
+}
+
+async fn ask(client: &Client, params: &ModelParams) -> Result<Preflight, InferError> {
     let version: Version = read(client.get("api/version").await?)?;
     let tags: Models = read(client.get("api/tags").await?)?;
     let missing = || InferError::ModelMissing { model: params.model.clone() };

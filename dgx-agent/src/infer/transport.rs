@@ -158,20 +158,20 @@ impl<'a> Answer<'a> {
         if let Some(prompt_tokens) = self.last.prompt_eval_count.filter(|tokens| *tokens + 1 >= num_ctx) {
             return Err(InferError::PromptCut { prompt_tokens, num_ctx });
         }
-        match self.last.done_reason.as_deref() {
-            Some("length") => return Err(InferError::AnswerCut { partial: Partial(self.content) }),
-            None | Some("stop") => {}
-            Some(_) => {
-                let detail = "the server loaded or unloaded the model instead of answering".to_owned();
-                return Err(InferError::Garbage { detail });
-            }
-        }
-        Ok(Completion {
+        let completion = Completion {
             content: self.content,
             prompt_tokens: self.last.prompt_eval_count,
             output_tokens: self.last.eval_count,
             timing: self.last.timing(),
-        })
+        };
+        match self.last.done_reason.as_deref() {
+            Some("length") => Err(InferError::AnswerCut { partial: Partial::new(completion) }),
+            None | Some("stop") => Ok(completion),
+            Some(_) => {
+                let detail = "the server loaded or unloaded the model instead of answering".to_owned();
+                Err(InferError::Garbage { detail })
+            }
+        }
     }
 }
 

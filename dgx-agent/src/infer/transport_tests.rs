@@ -93,7 +93,9 @@ async fn an_error_line_under_200_is_an_error() {
 #[tokio::test]
 async fn cut_answers_and_cut_prompts_are_no_answers() {
     let cut = ask_text(format!("{JSON}{}{}", line("{"), end("length", 50))).await;
-    assert_eq!(cut, Err(InferError::AnswerCut { partial: Partial("{".into()) }));
+    let partial =
+        Completion { content: "{".into(), prompt_tokens: Some(50), output_tokens: Some(7), timing: None };
+    assert_eq!(cut, Err(InferError::AnswerCut { partial: Partial::new(partial) }));
     let silent = ask_text(format!("{JSON}{}{}", line("{}"), end("stop", 999))).await;
     assert_eq!(silent, Err(InferError::PromptCut { prompt_tokens: 999, num_ctx: 1000 }));
 }

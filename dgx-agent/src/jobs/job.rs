@@ -80,6 +80,7 @@ pub struct JobProgress {
 
 /// How the model server is used.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ModelUse {
     /// Requests that may be there at once; 0 without a model server.
     pub limit: u32,
@@ -88,6 +89,9 @@ pub struct ModelUse {
     pub retries: u64,
     /// Mentions saved from answers that were cut or broken.
     pub salvaged: u64,
+    /// Of the model in the server's memory, in bytes, and of that on a GPU; 0: not known.
+    pub size_bytes: u64,
+    pub size_vram_bytes: u64,
 }
 
 /// Why nothing moves for now.

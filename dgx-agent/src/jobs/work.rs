@@ -131,6 +131,8 @@ impl From<&Progress> for JobProgress {
                 requests: progress.model.requests,
                 retries: progress.model.retries,
                 salvaged: progress.model.salvaged,
+                size_bytes: progress.model.loaded.map_or(0, |loaded| loaded.size_bytes),
+                size_vram_bytes: progress.model.loaded.map_or(0, |loaded| loaded.size_vram_bytes),
             },
         }
     }
