@@ -20,6 +20,9 @@ const TEMPLATE_TOKENS: usize = 64;
 /// The smallest piece worth asking about, in bytes.
 const MIN_BYTES: usize = 256;
 
+/// What a piece says again of the one before it, in bytes: a long name, wrapped, and the line before it.
+pub const OVERLAP: usize = 300;
+
 /// How many tokens a text is at most, as far as can be told without the model's tokenizer.
 pub fn estimated_tokens(text: &str) -> usize {
     text.len().div_ceil(BYTES_PER_TOKEN)
@@ -74,6 +77,9 @@ pub fn chunks(text: &str, budget: ChunkBudget) -> Vec<Chunk> {
 /// The pieces of a text, each but the first with the end of the one before it in front, as much as fits into
 /// `overlap` from the start of a line, else of a word. None is longer than the budget.
 pub fn overlapping(text: &str, budget: ChunkBudget, overlap: usize) -> Vec<Chunk> {
+    if text.len() <= budget.bytes {
+        return chunks(text, budget);
+    }
     let overlap = overlap.min(budget.bytes / 2);
     let own = ChunkBudget { bytes: (budget.bytes - overlap).max(4) };
     let mut before: &str = "";
@@ -88,6 +94,18 @@ pub fn overlapping(text: &str, budget: ChunkBudget, overlap: usize) -> Vec<Chunk
         at = end;
     }
     pieces
+}
+
+/// A piece in two at about its middle, the second with the end of the first in front; one when it is too small.
+pub fn halves(piece: &Chunk) -> Vec<Chunk> {
+    let text = &piece.text;
+    if text.len() <= MIN_BYTES {
+        return vec![piece.clone()];
+    }
+    let (first, rest) = text.split_at(cut(text, text.len() / 2 + text.len() / 8));
+    let lead = lead(first, OVERLAP.min(first.len() / 4));
+    let start = piece.start + first.chars().count() - lead.chars().count();
+    vec![Chunk { start: piece.start, text: first.to_owned() }, Chunk { start, text: format!("{lead}{rest}") }]
 }
 
 /// The end of a text that is said again.
@@ -171,6 +189,17 @@ mod tests {
     }
 
     #[test]
+    fn a_half_begins_with_the_end_of_the_other() {
+        let piece = Chunk { start: 7, text: "Флаг: Панама и порт Виго\n".repeat(40) };
+        let pieces = halves(&piece);
+        assert_eq!(pieces.len(), 2);
+        let end = pieces[0].start + pieces[0].text.chars().count();
+        assert!(pieces[1].start < end && pieces[1].text.starts_with("Флаг"), "{pieces:?}");
+        assert_eq!(pieces[1].start + pieces[1].text.chars().count(), 7 + piece.text.chars().count());
+        assert_eq!(halves(&Chunk { start: 0, text: "short".into() }).len(), 1);
+    }
+
+    #[test]
     fn what_two_pieces_found_is_one_span() {
         let labelset = Labelset::embedded();
         let mention = |text: &str| proto::labelset::Mention {
@@ -205,7 +234,38 @@ mod tests {
         assert_eq!(of(4000).divided_by(4), of(1000));
     }
 
+    /// Rows of a register: what rules find in one of them hangs on no other.
+    fn rows() -> impl Strategy<Value = String> {
+        let row = prop_oneof![
+            Just("IMO No.: 9074729\n".to_owned()),
+            (1u32..29, 1950u32..2049).prop_map(|(day, year)| format!("Fecha: {day:02}/03/{year} | Côte\n")),
+            Just("MMSI: 663933965 | позывной: UBCL5\n".to_owned()),
+            Just("Eslora total: 100,55 m | Flag State: Panama\n".to_owned()),
+            Just("船 nothing to be found here, é\u{301}\n\n".to_owned()),
+        ];
+        proptest::collection::vec(row, 0..60).prop_map(|rows| rows.concat())
+    }
+
     proptest! {
+        /// The rules see the whole page in production; here they stand for an annotator that is asked in pieces.
+        #[test]
+        fn pieces_united_are_the_page(text in rows(), bytes in 200usize..900, overlap in 80usize..400) {
+            let labelset = Labelset::embedded();
+            let rules = crate::rules::Rules::new(&labelset);
+            let spans = overlapping(&text, of(bytes), overlap).into_iter().flat_map(|piece| {
+                rules.annotate(&piece.text).into_iter().map(move |span| GroundedSpan {
+                    start: span.start + piece.start,
+                    end: span.end + piece.start,
+                    ..span
+                })
+            });
+            let places = |spans: Vec<GroundedSpan>| -> Vec<_> {
+                spans.into_iter().map(|span| (span.label, span.start, span.end, span.norm_value)).collect()
+            };
+            let united = places(unite(spans.collect(), &labelset));
+            prop_assert_eq!(united, places(rules.annotate(&text)));
+        }
+
         #[test]
         fn overlapping_pieces_cover_the_page(text in "(?s)(.|\n| ){0,300}", bytes in 8usize..80, overlap in 0usize..60) {
             let chars: Vec<char> = text.chars().collect();

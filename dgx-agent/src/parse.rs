@@ -73,12 +73,14 @@ impl Repair {
     }
 }
 
+/// How often what had to be mended.
+pub type Repairs = BTreeMap<Repair, usize>;
+
 /// An answer's mentions, and how they were come by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parsed {
     pub mentions: Vec<Mention>,
-    /// How often what had to be mended.
-    pub repairs: BTreeMap<Repair, usize>,
+    pub repairs: Repairs,
     /// Mentions begun that are cut or lack label or text.
     pub lost: usize,
 }
@@ -98,9 +100,7 @@ pub fn parse(answer: &str) -> Result<Parsed, ParseError> {
     note(Repair::Thoughts, usize::from(thoughtless.len() < answer.len()));
     let error = match parse_answer(thoughtless) {
         Ok(mentions) => {
-            let bare = thoughtless.trim();
-            note(Repair::OtherShape, usize::from(!bare.contains("\"mentions\"")));
-            note(Repair::Wrapped, usize::from(!(bare.starts_with(['{', '[']) && bare.ends_with(['}', ']']))));
+            shape(thoughtless, &mut note);
             parsed.mentions = mentions;
             return Ok(parsed);
         }
@@ -108,6 +108,7 @@ pub fn parse(answer: &str) -> Result<Parsed, ParseError> {
     };
     let mended = mend(thoughtless, &mut note);
     if let Ok(mentions) = parse_answer(&mended) {
+        shape(&mended, &mut note);
         parsed.mentions = mentions;
         return Ok(parsed);
     }
@@ -117,6 +118,13 @@ pub fn parse(answer: &str) -> Result<Parsed, ParseError> {
     }
     note(Repair::Cut, 1);
     Ok(Parsed { mentions: saved.mentions, lost: saved.lost, ..parsed })
+}
+
+/// What stands around the mentions of an answer that could be read.
+fn shape(answer: &str, note: &mut impl FnMut(Repair, usize)) {
+    let bare = answer.trim();
+    note(Repair::OtherShape, usize::from(!bare.contains("\"mentions\"")));
+    note(Repair::Wrapped, usize::from(!(bare.starts_with(['{', '[']) && bare.ends_with(['}', ']']))));
 }
 
 /// Without what keeps JSON from being read though it is plain what was meant. One pass.

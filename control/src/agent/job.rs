@@ -32,6 +32,8 @@ pub struct Job {
     pub outcomes: BTreeMap<String, u64>,
     pub spans: u64,
     pub ungrounded: u64,
+    /// How often answers of the model had to be mended, by what was wrong with them.
+    pub repairs: BTreeMap<String, u64>,
     /// Requests at the model server now, how many there may be, and why; 0 without a model server.
     pub in_flight: u32,
     pub limit: u32,
@@ -74,6 +76,7 @@ impl From<Batch> for Job {
             outcomes: progress.outcomes.into_iter().collect(),
             spans: progress.spans,
             ungrounded: progress.ungrounded,
+            repairs: progress.repairs.into_iter().collect(),
             in_flight: progress.in_flight,
             limit: progress.limit,
             limit_reason: progress.limit_reason,
@@ -107,11 +110,12 @@ impl Job {
             _ => report,
         }
     }
+}
 
-    fn outcomes(&self) -> String {
-        let counts: Vec<_> = self.outcomes.iter().map(|(name, pages)| format!("{name} {pages}")).collect();
-        counts.join(", ")
-    }
+/// As `suggested 3, empty 1`.
+fn counted(counts: &BTreeMap<String, u64>) -> String {
+    let counts: Vec<_> = counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    counts.join(", ")
 }
 
 impl Answer for Job {
@@ -128,8 +132,9 @@ impl Answer for Job {
         line("state", self.state);
         line("reason", &self.reason);
         line("pages", &format!("{} of {} done", self.pages_done, self.pages));
-        line("outcomes", &self.outcomes());
+        line("outcomes", &counted(&self.outcomes));
         line("spans", &format!("{} ({} mentions not found and dropped)", self.spans, self.ungrounded));
+        line("mended", &counted(&self.repairs));
         line("parts", &format!("{} of {} committed", self.parts_committed, self.parts));
         line("engine", self.engine);
         line("model", &self.model);
@@ -185,7 +190,13 @@ impl Answer for Jobs {
         }
         let rows = self.jobs.iter().map(|job| {
             let pages = format!("{}/{}", job.pages_done, job.pages);
-            vec![job.batch_id.clone(), job.state.to_owned(), pages, job.outcomes(), job.reason.clone()]
+            vec![
+                job.batch_id.clone(),
+                job.state.to_owned(),
+                pages,
+                counted(&job.outcomes),
+                job.reason.clone(),
+            ]
         });
         table(&["batch", "state", "pages", "outcome", "reason"], &[2], rows)
     }

@@ -6,7 +6,10 @@ use chrono::{DateTime, Utc};
 use proto::{docs::Counts, rows::Outcome};
 use tokio::sync::watch;
 
-use crate::infer::{InferError, Loaded, Move, Reason};
+use crate::{
+    infer::{InferError, Loaded, Move, Reason},
+    parse::{Repair, Repairs},
+};
 
 /// How the work at the model server goes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub struct ModelProgress {
     pub salvaged: u64,
     /// Where the model runs, once the server said.
     pub loaded: Option<Loaded>,
+    /// What answers had to be mended of, and how often.
+    pub repairs: BTreeMap<Repair, u64>,
 }
 
 /// As the gRPC `Progress` has it. Of a shard: its own parts alone.
@@ -129,6 +134,18 @@ impl Meter {
     /// Mentions were saved from an answer that was cut or broken.
     pub fn salvaged(&self, mentions: usize) {
         self.progress.send_modify(|progress| progress.model.salvaged += mentions as u64);
+    }
+
+    /// What an answer had to be mended of.
+    pub fn repaired(&self, repairs: &Repairs) {
+        if repairs.is_empty() {
+            return;
+        }
+        self.progress.send_modify(|progress| {
+            for (repair, times) in repairs {
+                *progress.model.repairs.entry(*repair).or_default() += *times as u64;
+            }
+        });
     }
 
     /// The model server is away; the first word of it stands until it answers.

@@ -1,6 +1,7 @@
 //! `dgx-agent run`: one batch or one shard of it, without a daemon.
 
 use std::{
+    collections::BTreeMap,
     io::{self, IsTerminal, Write as _},
     time::Duration,
 };
@@ -35,6 +36,8 @@ struct Summary<'a> {
     /// Parts that other shards have yet to do.
     parts_missing: u32,
     counts: &'a Counts,
+    /// How often answers of the model had to be mended, in this run, by what was wrong with them.
+    repairs: BTreeMap<&'static str, u64>,
 }
 
 pub async fn run(config: RunConfig, env: &Env) -> Result<(), Failure> {
@@ -48,16 +51,18 @@ pub async fn run(config: RunConfig, env: &Env) -> Result<(), Failure> {
     let live = !config.json && io::stderr().is_terminal();
     let shown = live.then(|| tokio::spawn(show(watched)));
     let done = pipeline.run(&plan, config.shard, &progress, cancel).await;
+    let repairs =
+        progress.borrow().model.repairs.iter().map(|(repair, times)| (repair.as_str(), *times)).collect();
     drop(progress);
     if let Some(shown) = shown {
         // It ends with the channel; if it did not, nothing is lost.
         let _ = shown.await;
     }
-    print(&plan, &done?, config.json);
+    print(&plan, &done?, repairs, config.json);
     Ok(())
 }
 
-fn print(plan: &Plan, done: &Done, json: bool) {
+fn print(plan: &Plan, done: &Done, repairs: BTreeMap<&'static str, u64>, json: bool) {
     let (parts, parts_missing, counts) = match done {
         Done::Complete { parts, counts } => (*parts, 0, counts),
         Done::Shard { parts, counts, missing } => (*parts, *missing, counts),
@@ -70,6 +75,7 @@ fn print(plan: &Plan, done: &Done, json: bool) {
         parts,
         parts_missing,
         counts,
+        repairs,
     };
     let document = json.then(|| serde_json::to_string_pretty(&summary));
     let text = match document {
@@ -89,7 +95,12 @@ fn text(summary: &Summary<'_>) -> String {
     };
     let reasons: String =
         counts.reasons.iter().map(|(reason, pages)| format!("\n  {reason}: {pages}")).collect();
-    format!("{state}: {parts} parts, {} pages: {outcomes}; {} spans{reasons}", counts.pages, counts.spans)
+    let mended: Vec<_> = summary.repairs.iter().map(|(what, times)| format!("{what} {times}")).collect();
+    let mended = if mended.is_empty() { String::new() } else { format!("\n  mended: {}", mended.join(", ")) };
+    format!(
+        "{state}: {parts} parts, {} pages: {outcomes}; {} spans{reasons}{mended}",
+        counts.pages, counts.spans
+    )
 }
 
 /// A bar on stderr, where somebody looks; gone at the end.

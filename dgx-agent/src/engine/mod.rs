@@ -7,6 +7,7 @@
 //!
 //! A page that cannot be done is a result with a reason; an error means that no page of the batch can.
 
+mod answer;
 mod asker;
 mod ollama;
 mod rules;

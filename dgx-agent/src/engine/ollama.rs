@@ -1,24 +1,27 @@
 //! A model on an Ollama server as an engine.
 //!
 //! Constraints: a permit is held before a prompt is formed; a server that is away makes a page wait, without end,
-//! and costs it nothing; what was cut is asked again in halves, and only then is saved what can be.
+//! and costs it nothing; what was cut is asked again in halves, and only then is saved what can be. Pieces overlap:
+//! what two of them found is one span in the end.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{StreamExt, stream};
-use proto::labelset::{Labelset, Mention};
+use proto::labelset::Labelset;
 use serde_json::json;
 
-use super::{INTERNAL_ERROR, Identity, PageResult, PageSpan, Source, Stamp, asker::Asker, on_rayon};
+use super::{
+    INTERNAL_ERROR, Identity, PageResult, Stamp,
+    answer::{self, Answered, Read},
+    asker::Asker,
+    on_rayon,
+};
 use crate::{
     batch::{BatchError, Meter},
-    chunk::{Chunk, ChunkBudget, chunks, estimated_tokens},
+    chunk::{Chunk, ChunkBudget, OVERLAP, halves, overlapping},
     config::EngineConfig,
-    ground::{Grounded, ground},
     infer::{Class, Client, Decision, InferError, ModelParams, Preflight, RequestTemplate, Tries, preflight},
-    parse::{parse_answer, salvage},
     prompt::Prompt,
-    validate::validate,
 };
 
 /// How often a piece that is too large is halved: by then it is an eighth.
@@ -49,13 +52,6 @@ pub(super) struct OllamaEngine {
     identity: Identity,
 }
 
-/// The mentions of an answer at their places.
-struct Answered {
-    grounded: Grounded,
-    /// Mentions that a cut or broken answer began.
-    lost: usize,
-}
-
 /// What came of asking about a piece.
 enum Asked {
     Answered(Answered),
@@ -66,13 +62,6 @@ enum Asked {
         partial: String,
     },
     Failed(&'static str),
-}
-
-/// What an answer was worth.
-enum Read {
-    Whole(Answered),
-    /// Not what was asked for, with what could be saved of it.
-    Broken(String),
 }
 
 impl OllamaEngine {
@@ -120,7 +109,7 @@ impl OllamaEngine {
     }
 
     pub async fn annotate(&self, text: Arc<str>, meter: &Meter) -> Result<PageResult, InferError> {
-        let pieces = chunks(&text, self.chunks);
+        let pieces = overlapping(&text, self.chunks, OVERLAP);
         let mut answers =
             stream::iter(pieces).map(|piece| self.piece(piece, meter)).buffered(self.concurrency()).boxed();
         let mut page = PageResult::default();
@@ -172,7 +161,7 @@ impl OllamaEngine {
             let mut broken = String::new();
             let error = match self.asker.ask(text, &mut tries, meter, spent).await {
                 Ok(completion) => {
-                    match self.read(completion.content, text).await {
+                    match self.read(completion.content, text, meter).await {
                         Some(Read::Whole(answered)) => return Ok(Asked::Answered(answered)),
                         Some(Read::Broken(content)) => broken = content,
                         None => return Ok(Asked::Failed(INTERNAL_ERROR)),
@@ -194,38 +183,21 @@ impl OllamaEngine {
     }
 
     /// None when the work panicked.
-    async fn read(&self, content: String, text: &str) -> Option<Read> {
+    async fn read(&self, content: String, text: &str, meter: &Meter) -> Option<Read> {
         let (labelset, text) = (self.labelset.clone(), text.to_owned());
-        let read = move || match parse_answer(&content) {
-            Ok(mentions) => Read::Whole(placed(&text, &mentions, 0, &labelset)),
-            Err(_) => Read::Broken(content),
-        };
-        on_rayon(read).await.ok()
+        let read = on_rayon(move || answer::read(content, &text, &labelset)).await.ok()?;
+        if let Read::Whole(answered) = &read {
+            meter.repaired(&answered.repairs);
+        }
+        Some(read)
     }
 
-    /// The whole mentions of a cut or broken answer; None when there are none. What was lost counts as ungrounded.
     async fn save(&self, content: String, text: &str, meter: &Meter) -> Option<Answered> {
         let (labelset, text) = (self.labelset.clone(), text.to_owned());
-        let saved = on_rayon(move || {
-            let saved = salvage(&content);
-            (!saved.mentions.is_empty()).then(|| placed(&text, &saved.mentions, saved.lost, &labelset))
-        });
-        let saved = saved.await.ok().flatten()?;
-        meter.salvaged(saved.grounded.spans.len() + saved.grounded.ungrounded.len());
+        let saved = on_rayon(move || answer::save(&content, &text, &labelset)).await.ok().flatten()?;
+        meter.repaired(&saved.repairs);
+        meter.salvaged(saved.mentions());
         Some(saved)
-    }
-}
-
-impl PageResult {
-    /// Adds the spans of a piece, moved to where they stand on the page.
-    fn take(&mut self, piece: &Chunk, answered: Answered) {
-        self.chunks += 1;
-        self.ungrounded += answered.grounded.ungrounded.len() + answered.lost;
-        self.spans.extend(answered.grounded.spans.into_iter().map(|mut span| {
-            span.start += piece.start;
-            span.end += piece.start;
-            PageSpan { span, source: Source::Ollama }
-        }));
     }
 }
 
@@ -240,17 +212,6 @@ fn given_up(error: InferError, broken: String) -> Asked {
         (Class::BadAnswer, _) => Asked::Halve { times: 1, reason, partial: broken },
         _ => Asked::Failed(reason),
     }
-}
-
-fn placed(text: &str, mentions: &[Mention], lost: usize, labelset: &Labelset) -> Answered {
-    Answered { grounded: validate(ground(text, mentions, labelset), mentions, labelset), lost }
-}
-
-/// A piece in two; one when it is too small for that.
-fn halves(piece: &Chunk) -> Vec<Chunk> {
-    let half = ChunkBudget::of_tokens(estimated_tokens(&piece.text) / 2 + 1);
-    let halves = chunks(&piece.text, half).into_iter();
-    halves.map(|half| Chunk { start: piece.start + half.start, ..half }).collect()
 }
 
 /// For `describe`: with an empty digest where the server cannot be asked.

@@ -60,6 +60,7 @@ fn progress(progress: &JobProgress) -> grpc::Progress {
         salvaged: progress.model.salvaged,
         model_size_bytes: progress.model.size_bytes,
         model_size_vram_bytes: progress.model.size_vram_bytes,
+        repairs: progress.model.repairs.clone().into_iter().collect(),
     }
 }
 

@@ -9,7 +9,7 @@
 //! ```
 //! A daemon that drains or dies changes no state: RUNNING on disk means that the job goes on at the next start.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use chrono::{DateTime, Utc};
 use proto::{
@@ -92,6 +92,8 @@ pub struct ModelUse {
     /// Of the model in the server's memory, in bytes, and of that on a GPU; 0: not known.
     pub size_bytes: u64,
     pub size_vram_bytes: u64,
+    /// How often answers had to be mended, by what was wrong with them.
+    pub repairs: BTreeMap<String, u64>,
 }
 
 /// Why nothing moves for now.

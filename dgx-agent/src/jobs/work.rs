@@ -133,6 +133,12 @@ impl From<&Progress> for JobProgress {
                 salvaged: progress.model.salvaged,
                 size_bytes: progress.model.loaded.map_or(0, |loaded| loaded.size_bytes),
                 size_vram_bytes: progress.model.loaded.map_or(0, |loaded| loaded.size_vram_bytes),
+                repairs: progress
+                    .model
+                    .repairs
+                    .iter()
+                    .map(|(repair, n)| (repair.as_str().to_owned(), *n))
+                    .collect(),
             },
         }
     }

@@ -47,6 +47,11 @@ pub(crate) fn cut(content: &str, num_predict: usize) -> String {
     content[..content.floor_char_boundary(end)].to_owned()
 }
 
+/// As a model answers that heeds no schema.
+pub(crate) fn untidy(content: &str) -> String {
+    format!("```json\n{}\n```", content.replace("}]}", "},]}"))
+}
+
 #[cfg(test)]
 mod tests {
     use dgx_agent::{parse::parse_answer, prompt::Prompt};

@@ -121,6 +121,7 @@ impl Reply {
                 tokio::task::spawn_blocking(move || answerer.answer(&page)).await.unwrap_or_default()
             }
         };
+        let content = if app.faults.untidy { answer::untidy(&content) } else { content };
         let num_predict = usize::try_from(request.options.num_predict).unwrap_or(usize::MAX);
         let whole = answer::tokens(&content) <= num_predict && next != Next::Cut;
         Ok(Self {

@@ -39,6 +39,9 @@ pub struct Faults {
     /// Wait MS milliseconds before each piece of a stream.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub pace: u64,
+    /// Wrap every answer in a code fence, with a comma too many: as models do that heed no schema.
+    #[arg(long)]
+    pub untidy: bool,
     /// Have no model.
     #[arg(long)]
     pub missing_model: bool,

@@ -130,9 +130,22 @@ async fn what_was_cut_is_asked_in_halves_and_then_saved() {
     assert_eq!(always.run(&[]).code, Some(0));
     let [dense, short] = &always.ledger().await[..] else { panic!("two pages") };
     assert_eq!((dense.outcome, dense.attempts), (Outcome::Suggested, 15));
-    assert!((60..=100).contains(&dense.spans), "the whole mentions of cut answers are kept: {}", dense.spans);
+    assert!((60..200).contains(&dense.spans), "the whole mentions of cut answers are kept: {}", dense.spans);
     assert!(dense.ungrounded > 0, "what was cut is counted");
     assert_eq!((short.outcome, short.reason.as_deref()), (Outcome::Failed, Some("output_truncated")));
+}
+
+#[tokio::test]
+async fn what_can_be_mended_is_mended_once_and_told() {
+    let setup = Setup::start(4, &["--untidy"]).await;
+    let done = setup.run(&["--json"]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let summary: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    let ledger = setup.ledger().await;
+    let asked: i32 = ledger.iter().map(|row| row.chunks).sum();
+    assert_eq!(ledger.iter().map(|row| row.attempts).sum::<i32>(), asked, "nothing is asked twice");
+    assert!(asked > 0 && ledger.iter().all(|row| row.outcome != Outcome::Failed));
+    assert_eq!(summary["repairs"]["trailing_comma"], asked, "{summary}");
 }
 
 #[tokio::test]
