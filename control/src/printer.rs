@@ -100,7 +100,7 @@ impl Printer {
         let target = if self.live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(total, target);
         let template = if total.is_some() {
-            "{prefix} {bar:24} {pos}/{len} {wide_msg}"
+            "{prefix} {bar:16} {pos}/{len} {wide_msg}"
         } else {
             "{prefix} {spinner} {msg}"
         };

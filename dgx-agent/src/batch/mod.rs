@@ -172,7 +172,9 @@ impl Run<'_> {
         let mut bad = Vec::new();
         let under_way = parts.iter().enumerate().map(|(index, part)| async move {
             let done = Box::pin(self.part(index, part)).await;
-            // Committed, there already, or bad: the next one may be committed.
+            // Committed, there already, or bad: the next one may be committed. Those that are there already come in any
+            // order, and must not take the turn back.
+            self.turn_of(index).await;
             self.committed.send_replace(index + 1);
             (*part, done)
         });
@@ -218,10 +220,15 @@ impl Run<'_> {
         let (annotated, told) = Box::pin(part::annotate(self, part)).await?;
         self.plan.annotator.check_unchanged(&self.meter).await?;
         if let Some(after) = after {
-            // The sender lives as long as the run.
-            let _ = self.committed.subscribe().wait_for(|committed| *committed >= after).await;
+            self.turn_of(after).await;
         }
         Ok((told, Box::pin(commit::commit(self, part, annotated)).await?))
+    }
+
+    /// Waits until so many parts are through.
+    async fn turn_of(&self, parts: usize) {
+        // The sender lives as long as the run.
+        let _ = self.committed.subscribe().wait_for(|committed| *committed >= parts).await;
     }
 
     /// Completes the batch if every part of every shard is committed.

@@ -148,14 +148,15 @@ impl Meter {
         });
     }
 
-    /// The model server is away; the first word of it stands until it answers.
+    /// The model server is away: since the first word of it, and for the latest reason.
     pub fn waiting(&self, error: &InferError) {
+        let reason = error.to_string();
         self.progress.send_if_modified(|progress| {
-            let news = progress.waiting_since.is_none();
+            let news = progress.waiting_since.is_none() || progress.waiting_for != reason;
             if news {
                 tracing::warn!(%error, "waiting for the model server");
-                progress.waiting_since = Some(Utc::now());
-                progress.waiting_for = error.to_string();
+                progress.waiting_since.get_or_insert_with(Utc::now);
+                progress.waiting_for = reason;
             }
             news
         });

@@ -75,8 +75,13 @@ pub struct OllamaSim {
 
 impl OllamaSim {
     pub fn start(work: &Path, args: &[&str]) -> Result<Self> {
+        Self::start_on(0, work, args)
+    }
+
+    /// On a port that is known before, so that one server may come after another.
+    pub fn start_on(port: u16, work: &Path, args: &[&str]) -> Result<Self> {
         let (mut process, port_file) = spawn("ollama-sim", work, |command| {
-            command.args(["--listen", "127.0.0.1:0"]).args(args);
+            command.args(["--listen", &format!("127.0.0.1:{port}")]).args(args);
         })?;
         let url = format!("http://{}", process.address(&port_file)?);
         Ok(Self { process, url })

@@ -101,7 +101,10 @@ impl Reply {
                 "message": {"role": "assistant", "content": ""}});
             return Err(Json(loaded).into_response().into());
         }
-        let schema = schema::schema(request.format.as_ref());
+        let schema = match app.faults.refuse_schema {
+            true => Err(schema::INVALID.to_owned()),
+            false => schema::schema(request.format.as_ref()),
+        };
         let schema = schema.map_err(|why| error(StatusCode::INTERNAL_SERVER_ERROR, &why))?;
         let prompt_tokens =
             request.messages.iter().map(|message| answer::tokens(&message.content)).sum::<usize>();

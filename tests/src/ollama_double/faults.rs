@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::{
     extract::{Request, State},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     middleware::Next as Handler,
     response::{Html, IntoResponse, Response},
 };
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::App;
 
@@ -45,15 +45,36 @@ pub struct Faults {
     /// Have no model.
     #[arg(long)]
     pub missing_model: bool,
-    /// Answer everything with a redirect to a login page, as an access proxy does.
+    /// After N chats the model is not there any more: somebody removed it.
+    #[arg(long, value_name = "N")]
+    pub lose_model_after: Option<u64>,
+    /// Have the model in memory, and nothing of it on a GPU.
     #[arg(long)]
-    pub login_page: bool,
+    pub on_cpu: bool,
+    /// Take no JSON schema, whatever it is.
+    #[arg(long)]
+    pub refuse_schema: bool,
+    /// Answer everything with a login page, as an access proxy does: with a redirect to it, or with 200.
+    #[arg(long, value_name = "STATUS", num_args = 0..=1, default_missing_value = "302")]
+    pub login_page: Option<LoginPage>,
+    /// Answer with the login page's redirect unless the request has this id and secret of a service token.
+    #[arg(long, value_name = "ID:SECRET")]
+    pub access: Option<String>,
     /// After N chats the model has another digest: somebody pulled it again.
     #[arg(long, value_name = "N")]
     pub pull_again_after: Option<u64>,
     /// Chats so far.
     #[arg(skip)]
     chats: AtomicU64,
+}
+
+/// How an access proxy shows its login page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LoginPage {
+    #[value(name = "302")]
+    Redirect,
+    #[value(name = "200")]
+    Page,
 }
 
 const ALL: &str = "18446744073709551615";
@@ -85,15 +106,30 @@ impl Faults {
         planned.into_iter().find(|(first, _)| chat < *first).map_or(Next::Answer, |(_, next)| next)
     }
 
+    pub fn has_no_model(&self) -> bool {
+        let lost = self.lose_model_after.is_some_and(|after| self.chats.load(Ordering::Relaxed) > after);
+        self.missing_model || lost
+    }
+
+    /// What an access proxy says to a request instead of letting it through.
+    fn turned_away(&self, headers: &HeaderMap) -> Option<LoginPage> {
+        let Some(token) = &self.access else { return self.login_page };
+        let of = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let has = format!("{}:{}", of("cf-access-client-id"), of("cf-access-client-secret"));
+        (has != *token).then_some(LoginPage::Redirect)
+    }
+
     pub fn is_pulled_again(&self) -> bool {
         self.pull_again_after.is_some_and(|after| self.chats.load(Ordering::Relaxed) > after)
     }
 }
 
 pub async fn login_page(State(app): State<App>, request: Request, handler: Handler) -> Response {
-    if !app.faults.login_page {
-        return handler.run(request).await;
-    }
+    let page = Html("<!doctype html><title>STAND-IN: sign in</title>");
     let to = [(header::LOCATION, "https://login.example.org/cdn-cgi/access/login")];
-    (StatusCode::FOUND, to, Html("<!doctype html><title>STAND-IN: sign in</title>")).into_response()
+    match app.faults.turned_away(request.headers()) {
+        None => handler.run(request).await,
+        Some(LoginPage::Redirect) => (StatusCode::FOUND, to, page).into_response(),
+        Some(LoginPage::Page) => page.into_response(),
+    }
 }

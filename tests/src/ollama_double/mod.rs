@@ -80,7 +80,7 @@ impl App {
     }
 
     fn has(&self, model: &str) -> bool {
-        !self.faults.missing_model && (model == self.model || format!("{model}:latest") == self.model)
+        !self.faults.has_no_model() && (model == self.model || format!("{model}:latest") == self.model)
     }
 
     /// Another one after the model was pulled again.
@@ -154,7 +154,7 @@ fn details() -> Value {
 
 /// One model, or none, with what `tags` or `ps` says of it besides.
 fn models(app: &App, more: &Value) -> Json<Value> {
-    if app.faults.missing_model {
+    if app.faults.has_no_model() {
         return Json(json!({"models": []}));
     }
     let mut model = json!({"name": app.model, "model": app.model, "size": SIZE, "digest": app.digest(),
@@ -169,10 +169,11 @@ async fn tags(State(app): State<App>) -> Json<Value> {
     models(&app, &json!({"modified_at": now()}))
 }
 
-/// As if on a GPU, with the context of the last chat.
+/// With the context of the last chat.
 async fn ps(State(app): State<App>) -> Json<Value> {
     let context_length = app.num_ctx.load(Ordering::Relaxed);
-    models(&app, &json!({"expires_at": now(), "size_vram": SIZE, "context_length": context_length}))
+    let size_vram = if app.faults.on_cpu { 0 } else { SIZE };
+    models(&app, &json!({"expires_at": now(), "size_vram": size_vram, "context_length": context_length}))
 }
 
 async fn show(State(app): State<App>, body: Bytes) -> Response {

@@ -4,13 +4,16 @@ use serde_json::{Map, Value, json};
 
 const TYPES: [&str; 7] = ["object", "array", "string", "integer", "number", "boolean", "null"];
 
+/// Of a schema that the server makes no grammar of.
+pub(super) const INVALID: &str = "invalid JSON schema in format";
+
 /// The schema that an answer has to obey; none for no format and for `"json"`. Err: the message of the 500.
 pub(super) fn schema(format: Option<&Value>) -> Result<Option<&Value>, String> {
     match format {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(name)) if name.is_empty() || name == "json" => Ok(None),
         Some(schema @ Value::Object(_)) if is_known(schema) => Ok(Some(schema)),
-        Some(Value::Object(_)) => Err("invalid JSON schema in format".to_owned()),
+        Some(Value::Object(_)) => Err(INVALID.to_owned()),
         Some(other) => Err(format!(
             "invalid format: {:?}; expected \"json\" or a valid JSON Schema object",
             other.to_string()

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy knows test functions, not their helpers")]
 
 mod agent_bad_input;
+mod agent_bad_states;
 mod agent_crash;
 mod agent_ollama;
 mod agent_run;
