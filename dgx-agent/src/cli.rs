@@ -61,7 +61,7 @@ pub struct ServeArgs {
     /// Write `host:port` here once it listens
     #[arg(long, value_name = "FILE")]
     pub port_file: Option<PathBuf>,
-    /// Where jobs are kept over restarts [env: DGX_AGENT_STATE_DIR] [default: ./agent-state]
+    /// Where jobs and the journal are kept over restarts [env: DGX_AGENT_STATE_DIR] [default: ./agent-state]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     #[command(flatten)]
@@ -78,6 +78,9 @@ pub struct RunArgs {
     /// Only the parts whose number is I modulo N
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Shard>,
+    /// Where the journal of finished answers is kept over runs [env: DGX_AGENT_STATE_DIR] [default: no journal]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
     /// Print one JSON document on stdout, and errors as JSON on stderr
     #[arg(long)]
     pub json: bool,
@@ -136,6 +139,32 @@ pub struct EngineArgs {
     /// Longest page text; a longer page fails as page_too_large
     #[arg(long, value_name = "MIB", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub max_page_mib: u32,
+    /// Disk for the model's finished answers, so that none is asked for twice; the oldest go first. They hold words of
+    /// pages. 0: keep none
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = size)]
+    pub journal_keep: u64,
+}
+
+/// The least journal that is worth its files.
+const LEAST_JOURNAL: u64 = 16 << 20;
+
+/// Bytes, as `4GiB`, `512MiB` or `1000000`.
+fn size(text: &str) -> Result<u64, String> {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: u64 = match &text[number.len()..] {
+        "" | "B" => 1,
+        "MiB" => 1 << 20,
+        "MB" => 1_000_000,
+        "GiB" => 1 << 30,
+        "GB" => 1_000_000_000,
+        _ => return Err("a size is a number with MiB, MB, GiB or GB, e.g. 4GiB".to_owned()),
+    };
+    let bytes = number.parse().ok().and_then(|number: u64| number.checked_mul(unit));
+    let bytes = bytes.ok_or_else(|| "a size is a number with MiB, MB, GiB or GB, e.g. 4GiB".to_owned())?;
+    match bytes {
+        1..LEAST_JOURNAL => Err("less than 16MiB is no use: more, or 0 for none".to_owned()),
+        _ => Ok(bytes),
+    }
 }
 
 #[cfg(test)]
@@ -173,6 +202,9 @@ mod tests {
             &["run", "--batch-id", "b", "--concurrency", "0"],
             &["run", "--batch-id", "b", "--concurrency", "257"],
             &["run", "--batch-id", "b", "--concurrency", "many"],
+            &["run", "--batch-id", "b", "--journal-keep", "a lot"],
+            &["run", "--batch-id", "b", "--journal-keep", "1MiB"],
+            &["run", "--batch-id", "b", "--journal-keep", "99999999999GiB"],
             &["nothing"],
         ] {
             assert_eq!(parse(args).expect_err("refused").exit_code(), 2, "{args:?}");

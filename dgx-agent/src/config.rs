@@ -44,6 +44,8 @@ pub struct RunConfig {
     /// Asked for by flag: they win over what the batch says.
     pub asked_engine: Option<Engine>,
     pub asked_model: Option<String>,
+    /// Where the journal is kept; without it there is none.
+    pub state_dir: Option<PathBuf>,
     pub json: bool,
     pub engine: EngineConfig,
 }
@@ -64,6 +66,8 @@ pub struct EngineConfig {
     pub timeouts: Timeouts,
     pub retry: RetryPolicy,
     pub limits: Limits,
+    /// Bytes of finished answers that are kept; 0: none.
+    pub journal_keep: u64,
 }
 
 /// What bounds the memory of a batch.
@@ -108,6 +112,7 @@ impl RunConfig {
             shard: args.shard,
             asked_engine: args.engine.engine,
             asked_model: args.engine.model.clone(),
+            state_dir: args.state_dir.or_else(|| var(vars, env::STATE_DIR).map(PathBuf::from)),
             json: args.json,
             engine: EngineConfig::resolve(args.engine, vars)?,
         })
@@ -138,6 +143,7 @@ impl EngineConfig {
             timeouts: Timeouts::default(),
             retry: RetryPolicy::default(),
             limits: Limits { page_bytes, bytes_in_memory: PAGES_IN_MEMORY_BYTES.max(page_bytes) },
+            journal_keep: args.journal_keep,
         })
     }
 

@@ -3,7 +3,7 @@
 
 pub const ROOT: &str = "DGX_AGENT_ROOT";
 pub const LISTEN: &str = "DGX_AGENT_LISTEN";
-/// Where `serve` keeps its jobs.
+/// Where `serve` keeps its jobs, and both doors their journal.
 pub const STATE_DIR: &str = "DGX_AGENT_STATE_DIR";
 /// The daemon that `health` asks.
 pub const URL: &str = "DGX_AGENT_URL";

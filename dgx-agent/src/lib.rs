@@ -28,6 +28,7 @@ pub mod grpc;
 pub mod health_cmd;
 pub mod infer;
 pub mod jobs;
+pub mod journal;
 mod offsets;
 pub mod overlap;
 pub mod parse;

@@ -34,6 +34,7 @@ use crate::{
         store::{JobStore, JobStoreError},
         work::{Batches, Work},
     },
+    journal::Journal,
 };
 
 /// How long the running batch may take to stop. Service managers wait longer before they kill (systemd: 90 s,
@@ -85,14 +86,21 @@ impl From<ServeError> for Failure {
 pub async fn run(config: ServeConfig, env: Env, drain: CancellationToken) -> Result<(), Failure> {
     let store = Store::open(&config.root, &env)?;
     let root = store.root().clone();
+    let keep = config.engine.journal_keep;
     let pipeline = Pipeline::new(store, config.engine.labelset()?, config.engine);
     let jobs = JobStore::open(&config.state_dir)
         .and_then(|store| Jobs::open(store, drain.clone(), Utc::now))
         .map_err(ServeError::from)?;
+    let journal = Journal::of(&config.state_dir, keep).await;
+    let pipeline = journal.iter().cloned().fold(pipeline, Pipeline::with_journal);
     let listener = listen(config.listen, config.port_file.as_deref()).await?;
     let (jobs, work) = (Arc::new(jobs), Arc::new(Batches::new(pipeline, env)));
     let daemon = Daemon { jobs, work, root, clock: Utc::now, patience: PATIENCE };
-    Ok(serve(listener, daemon, drain).await?)
+    let served = serve(listener, daemon, drain).await;
+    if let Some(journal) = journal {
+        journal.close().await;
+    }
+    Ok(served?)
 }
 
 /// Listens, and says where once it does.

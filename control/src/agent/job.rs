@@ -47,6 +47,10 @@ pub struct Job {
     pub model_size_bytes: u64,
     pub model_size_vram_bytes: u64,
     /// Set while the model server or the store is away; `reason` says why.
+    /// Answers that were in the agent's journal.
+    pub replayed: u64,
+    /// Why answers are not kept there.
+    pub journal_off: String,
     pub waiting_since: Option<DateTime<Utc>>,
     pub submitted_at: Option<DateTime<Utc>>,
     pub started_at: Option<DateTime<Utc>>,
@@ -85,6 +89,8 @@ impl From<Batch> for Job {
             salvaged: progress.salvaged,
             model_size_bytes: progress.model_size_bytes,
             model_size_vram_bytes: progress.model_size_vram_bytes,
+            replayed: progress.replayed,
+            journal_off: progress.journal_off,
             waiting_since: progress.waiting_since.and_then(time),
             submitted_at: batch.submitted_at.and_then(time),
             started_at: batch.started_at.and_then(time),
@@ -136,6 +142,10 @@ impl Answer for Job {
         line("spans", &format!("{} ({} mentions not found and dropped)", self.spans, self.ungrounded));
         line("mended", &counted(&self.repairs));
         line("parts", &format!("{} of {} committed", self.parts_committed, self.parts));
+        if self.replayed > 0 {
+            line("journal", &format!("{} answers were there already", self.replayed));
+        }
+        line("journal", &self.journal_off);
         line("engine", self.engine);
         line("model", &self.model);
         line("digest", &self.model_digest);

@@ -36,7 +36,8 @@ pub use progress::{InFlight, Meter, ModelProgress, Progress};
 
 use crate::{
     config::EngineConfig,
-    engine::{self, Engine, ModelServer},
+    engine::{self, Engine, ModelServer, Server},
+    journal::Journal,
 };
 use commit::Look;
 use part::Budget;
@@ -54,6 +55,7 @@ pub struct Pipeline {
     store: Store,
     labelset: Arc<Labelset>,
     config: Arc<EngineConfig>,
+    server: Server,
 }
 
 /// What an agent is, and what it would stamp on its suggestions.
@@ -85,7 +87,14 @@ impl Done {
 impl Pipeline {
     /// `labelset`: of batches that carry none.
     pub fn new(store: Store, labelset: Labelset, config: EngineConfig) -> Self {
-        Self { store, labelset: Arc::new(labelset), config: Arc::new(config) }
+        let server = Server::new(&config);
+        Self { store, labelset: Arc::new(labelset), config: Arc::new(config), server }
+    }
+
+    /// With the answers of earlier batches.
+    #[must_use]
+    pub fn with_journal(self, journal: Journal) -> Self {
+        Self { server: self.server.with_journal(journal), ..self }
     }
 
     /// The same over another root.

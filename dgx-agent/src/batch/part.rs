@@ -62,7 +62,6 @@ pub(super) async fn annotate(run: &Run<'_>, part: &PartPlan) -> Result<(Annotate
     let limits = run.pipeline.config.limits;
     let mut told = Counts::default();
     let turn = run.turn.clone().lock_owned().await;
-    run.plan.annotator.begin(&run.meter).await?;
     let mut seen = Seen::default();
     let mut done = Annotated::default();
     {

@@ -110,7 +110,8 @@ pub(super) async fn plan(
         asked.map(|name| name.parse::<Engine>().map_err(|problem| bad_spec(pipeline, &keys, &problem)));
     let engine = engine.or(asked.transpose()?).unwrap_or(pipeline.config.engine);
     let model = model.or(spec.as_ref().and_then(|spec| spec.model.as_deref()));
-    let annotator = Annotator::prepare(engine, model, labelset.clone(), &pipeline.config).await?;
+    let annotator =
+        Annotator::prepare(engine, model, labelset.clone(), &pipeline.config, &pipeline.server).await?;
     let provenance = annotator.provenance().clone();
     if let Some(spec) = &spec {
         check_pilot(spec, &provenance)?;

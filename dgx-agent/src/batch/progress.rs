@@ -28,6 +28,10 @@ pub struct ModelProgress {
     pub loaded: Option<Loaded>,
     /// What answers had to be mended of, and how often.
     pub repairs: BTreeMap<Repair, u64>,
+    /// Answers that were in the journal, and not asked for again.
+    pub replayed: u64,
+    /// Why answers are not kept in the journal; empty while they are, or where there is none.
+    pub journal_off: String,
 }
 
 /// As the gRPC `Progress` has it. Of a shard: its own parts alone.
@@ -145,6 +149,19 @@ impl Meter {
             for (repair, times) in repairs {
                 *progress.model.repairs.entry(*repair).or_default() += *times as u64;
             }
+        });
+    }
+
+    /// An answer was in the journal.
+    pub fn replayed(&self) {
+        self.progress.send_modify(|progress| progress.model.replayed += 1);
+    }
+
+    pub fn journal_off(&self, why: String) {
+        self.progress.send_if_modified(|progress| {
+            let news = progress.model.journal_off != why;
+            progress.model.journal_off = why;
+            news
         });
     }
 

@@ -21,6 +21,7 @@ use crate::{
     batch::{Done, Pipeline, Plan, Progress},
     config::RunConfig,
     error::Failure,
+    journal::Journal,
 };
 
 /// As `--json` prints it.
@@ -44,6 +45,11 @@ pub async fn run(config: RunConfig, env: &Env) -> Result<(), Failure> {
     let cancel = shutdown::token()?;
     let store = Store::open(&config.root, env)?;
     let pipeline = Pipeline::new(store, config.engine.labelset()?, config.engine.clone());
+    let journal = match &config.state_dir {
+        Some(state) => Journal::of(state, config.engine.journal_keep).await,
+        None => None,
+    };
+    let pipeline = journal.iter().cloned().fold(pipeline, Pipeline::with_journal);
     let planned = pipeline.plan(&config.batch, config.asked_engine, config.asked_model.as_deref());
     let plan =
         cancel.run_until_cancelled(planned).await.unwrap_or(Err(crate::batch::BatchError::Cancelled))?;
@@ -54,6 +60,9 @@ pub async fn run(config: RunConfig, env: &Env) -> Result<(), Failure> {
     let repairs =
         progress.borrow().model.repairs.iter().map(|(repair, times)| (repair.as_str(), *times)).collect();
     drop(progress);
+    if let Some(journal) = journal {
+        journal.close().await;
+    }
     if let Some(shown) = shown {
         // It ends with the channel; if it did not, nothing is lost.
         let _ = shown.await;

@@ -11,14 +11,15 @@ use std::{
 
 use tokio::sync::OnceCell;
 
-use super::PageResult;
+use super::{PageResult, Server};
 use crate::{
     batch::Meter,
     config::EngineConfig,
     infer::{
-        Breaker, Class, Client, Completion, Controller, Decision, InferError, Learned, Limiter,
-        RequestTemplate, RetryBudget, RetryPolicy, Tries, digest, loaded_context,
+        Class, Client, Completion, Decision, InferError, Learned, RequestTemplate, RetryBudget, RetryPolicy,
+        Tries, digest, loaded_context,
     },
+    journal::{self, Kept},
     prompt::Prompt,
 };
 
@@ -30,8 +31,7 @@ pub(super) struct Asker {
     pub client: Client,
     pub template: RequestTemplate,
     prompt: Prompt,
-    limiter: Limiter,
-    breaker: Breaker,
+    server: Server,
     retry: RetryPolicy,
     budget: RetryBudget,
     learned: Mutex<Learned>,
@@ -39,18 +39,18 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    pub fn new(client: Client, template: RequestTemplate, prompt: Prompt, config: &EngineConfig) -> Self {
-        let limiter = Limiter::new(
-            Controller::new(config.concurrency),
-            config.requests_per_minute,
-            config.tokens_per_minute,
-        );
+    pub fn new(
+        client: Client,
+        template: RequestTemplate,
+        prompt: Prompt,
+        config: &EngineConfig,
+        server: Server,
+    ) -> Self {
         Self {
             client,
             template,
             prompt,
-            limiter,
-            breaker: Breaker::default(),
+            server,
             retry: config.retry,
             budget: RetryBudget::default(),
             learned: Mutex::default(),
@@ -59,11 +59,15 @@ impl Asker {
     }
 
     pub fn most_at_once(&self) -> usize {
-        self.limiter.cap() as usize
+        self.server.limiter.cap() as usize
     }
 
-    /// Loads the model, sees that it takes the schema and has the context that was asked for; once a batch.
+    /// Loads the model, sees that it takes the schema and has the context that was asked for: once a batch, and
+    /// not before something is to be asked.
     pub async fn warm_up(&self, meter: &Meter) -> Result<(), InferError> {
+        if self.warm.initialized() {
+            return Ok(());
+        }
         let warm = async {
             let mut tries = Tries::default();
             let mut spent = PageResult::default();
@@ -82,7 +86,7 @@ impl Asker {
             self.check_loaded(meter).await
         };
         self.warm.get_or_try_init(|| warm).await?;
-        meter.moved(self.limiter.now());
+        meter.moved(self.server.limiter.now());
         Ok(())
     }
 
@@ -119,6 +123,28 @@ impl Asker {
         prompt + (params.num_predict as usize) < params.num_ctx as usize
     }
 
+    /// What the journal knows a piece by; None without a journal.
+    pub fn key(&self, text: &str) -> Option<journal::Key> {
+        self.server.journal.as_ref().map(|_| self.template.key(&self.prompt.user(text)))
+    }
+
+    /// The answer that the journal has about a piece.
+    pub async fn recall(&self, text: &str, key: Option<journal::Key>, meter: &Meter) -> Option<Kept> {
+        let kept = self.server.journal.as_ref()?.recall(key?).await?;
+        self.learned().counted(self.bytes(text), kept.completion.prompt_tokens);
+        meter.replayed();
+        Some(kept)
+    }
+
+    /// Keeps an answer that was whole and good.
+    pub async fn keep(&self, key: Option<journal::Key>, kept: Kept, meter: &Meter) {
+        let (Some(journal), Some(key)) = (&self.server.journal, key) else { return };
+        journal.keep(key, kept).await;
+        if let Some(why) = journal.trouble() {
+            meter.journal_off(why);
+        }
+    }
+
     /// A first try is not yet a retry.
     pub fn begins(&self) {
         self.budget.asked();
@@ -127,7 +153,9 @@ impl Asker {
     /// What to do after a failed try.
     pub fn decide(&self, error: &InferError, tries: &mut Tries) -> Decision {
         match self.retry.decide(error, tries, rand::random) {
-            Decision::RetryAfter(_) if !self.breaker.is_open() && !self.budget.take() => Decision::GiveUp,
+            Decision::RetryAfter(_) if !self.server.breaker.is_open() && !self.budget.take() => {
+                Decision::GiveUp
+            }
             decision => decision,
         }
     }
@@ -140,7 +168,7 @@ impl Asker {
         meter: &Meter,
         spent: &mut PageResult,
     ) -> Result<Completion, InferError> {
-        if self.breaker.is_open() {
+        if self.server.breaker.is_open() {
             self.wait_until_there(meter).await?;
             // What failed while the server went away says nothing about the page.
             tries.forgive();
@@ -152,8 +180,8 @@ impl Asker {
             let learned = self.learned();
             (learned.most(bytes), learned.patience(params.num_predict, self.client.patience()))
         };
-        self.limiter.pace(tokens + params.num_predict as usize / 4).await;
-        let permit = self.limiter.permit().await;
+        self.server.limiter.pace(tokens + params.num_predict as usize / 4).await;
+        let permit = self.server.limiter.permit().await;
         let in_flight = meter.request(tries.sent > 0);
         tries.sent += 1;
         spent.attempts += 1;
@@ -169,14 +197,14 @@ impl Asker {
             Err(_) => None,
         };
         let moved = if let Some(completion) = counted {
-            self.breaker.answered();
+            self.server.breaker.answered();
             meter.answered();
             spent.prompt_tokens += completion.prompt_tokens.unwrap_or(0);
             spent.output_tokens += completion.output_tokens.unwrap_or(0);
             self.learned().take(bytes, completion, wall);
             permit.answered(completion)
         } else if let Err(error) = &answer {
-            let struck = self.breaker.failed(error);
+            let struck = self.server.breaker.failed(error);
             match struck.is_open {
                 true => meter.waiting(error),
                 // Badly answered is answered.
@@ -207,7 +235,7 @@ impl Asker {
             let answer = self.client.chat(body, params).await;
             answer.map(drop).inspect_err(|error| meter.waiting(error))
         };
-        self.breaker.wait(|failed| self.retry.probe_pause(failed, rand::random()), probe).await?;
+        self.server.breaker.wait(|failed| self.retry.probe_pause(failed, rand::random()), probe).await?;
         meter.answered();
         Ok(())
     }

@@ -11,6 +11,7 @@ mod answer;
 mod asker;
 mod ollama;
 mod rules;
+mod server;
 mod work;
 
 use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
@@ -20,6 +21,7 @@ use proto::{docs::Provenance, hash::sha256_of_fields, labelset::Labelset};
 use serde_json::json;
 
 pub use ollama::ModelServer;
+pub use server::Server;
 pub(crate) use work::on_rayon;
 
 use crate::{
@@ -158,9 +160,10 @@ impl Annotator {
         model: Option<&str>,
         labelset: Arc<Labelset>,
         config: &EngineConfig,
+        server: &Server,
     ) -> Result<Self, BatchError> {
         let ollama = match engine.has_model() {
-            true => Some(OllamaEngine::prepare(model, labelset.clone(), config).await?),
+            true => Some(OllamaEngine::prepare(model, labelset.clone(), config, server.clone()).await?),
             false => None,
         };
         let provenance = provenance(engine, &labelset, ollama.as_ref().map(|ollama| ollama.identity()));
@@ -197,14 +200,6 @@ impl Annotator {
             result.spans = overlap::resolve(result.spans, |span| &span.span, &self.labelset);
         }
         Ok(result)
-    }
-
-    /// Makes the model server ready, the first time.
-    pub async fn begin(&self, meter: &Meter) -> Result<(), BatchError> {
-        match &self.ollama {
-            Some(ollama) => ollama.begin(meter).await,
-            None => Ok(()),
-        }
     }
 
     /// How many pages to have under way: enough that neither the processors nor the model server wait for one.

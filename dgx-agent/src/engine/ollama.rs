@@ -11,7 +11,7 @@ use proto::labelset::Labelset;
 use serde_json::json;
 
 use super::{
-    INTERNAL_ERROR, Identity, PageResult, Stamp,
+    INTERNAL_ERROR, Identity, PageResult, Server, Stamp,
     answer::{self, Answered, Read},
     asker::Asker,
     on_rayon,
@@ -21,6 +21,7 @@ use crate::{
     chunk::{Chunk, ChunkBudget, OVERLAP, halves, overlapping},
     config::EngineConfig,
     infer::{Class, Client, Decision, InferError, ModelParams, Preflight, RequestTemplate, Tries, preflight},
+    journal::{self, Kept},
     prompt::Prompt,
 };
 
@@ -69,16 +70,18 @@ impl OllamaEngine {
         model: Option<&str>,
         labelset: Arc<Labelset>,
         config: &EngineConfig,
+        server: Server,
     ) -> Result<Self, BatchError> {
         let (client, params) = (client(config)?, params(model, config)?);
         let found =
             preflight(&client, &params).await.map_err(|error| BatchError::from_model_server(&error))?;
         let prompt = Prompt::new(&labelset);
-        let template = RequestTemplate::new(params.clone(), prompt.system.clone(), &prompt.schema);
+        let template = RequestTemplate::new(params.clone(), prompt.system.clone(), &prompt.schema)
+            .with_digest(&found.digest);
         Ok(Self {
             chunks: ChunkBudget::new(params.num_ctx, params.num_predict, &prompt),
             identity: identity(&params, &prompt, found.digest),
-            asker: Asker::new(client, template, prompt, config),
+            asker: Asker::new(client, template, prompt, config, server),
             labelset,
         })
     }
@@ -89,10 +92,6 @@ impl OllamaEngine {
 
     pub fn concurrency(&self) -> usize {
         self.asker.most_at_once()
-    }
-
-    pub async fn begin(&self, meter: &Meter) -> Result<(), BatchError> {
-        self.asker.warm_up(meter).await.map_err(|error| BatchError::from_model_server(&error))
     }
 
     pub async fn check_unchanged(&self, meter: &Meter) -> Result<(), BatchError> {
@@ -153,16 +152,30 @@ impl OllamaEngine {
         Ok(result)
     }
 
-    /// Asks until there is an answer, or none is to be had.
+    /// Asks until there is an answer, or none is to be had; not at all where the journal has it.
     async fn ask(&self, text: &str, meter: &Meter, spent: &mut PageResult) -> Result<Asked, InferError> {
+        let key = self.asker.key(text);
+        if let Some(answered) = self.recall(text, key, meter, spent).await {
+            return Ok(Asked::Answered(answered));
+        }
+        self.asker.warm_up(meter).await?;
+        let before = (spent.prompt_tokens, spent.output_tokens);
         self.asker.begins();
         let mut tries = Tries::default();
         loop {
             let mut broken = String::new();
             let error = match self.asker.ask(text, &mut tries, meter, spent).await {
                 Ok(completion) => {
-                    match self.read(completion.content, text, meter).await {
-                        Some(Read::Whole(answered)) => return Ok(Asked::Answered(answered)),
+                    match self.read(completion.content.clone(), text, meter).await {
+                        Some(Read::Whole(answered)) => {
+                            let kept = Kept {
+                                completion,
+                                prompt_tokens: spent.prompt_tokens - before.0,
+                                output_tokens: spent.output_tokens - before.1,
+                            };
+                            self.asker.keep(key, kept, meter).await;
+                            return Ok(Asked::Answered(answered));
+                        }
                         Some(Read::Broken(content)) => broken = content,
                         None => return Ok(Asked::Failed(INTERNAL_ERROR)),
                     }
@@ -180,6 +193,23 @@ impl OllamaEngine {
                 Decision::GiveUp => return Ok(given_up(error, broken)),
             }
         }
+    }
+
+    /// What the journal has of a piece: no request, no time, and the tokens that it cost when it was asked.
+    async fn recall(
+        &self,
+        text: &str,
+        key: Option<journal::Key>,
+        meter: &Meter,
+        spent: &mut PageResult,
+    ) -> Option<Answered> {
+        let kept = self.asker.recall(text, key, meter).await?;
+        let Read::Whole(answered) = self.read(kept.completion.content, text, meter).await? else {
+            return None;
+        };
+        spent.prompt_tokens += kept.prompt_tokens;
+        spent.output_tokens += kept.output_tokens;
+        Some(answered)
     }
 
     /// None when the work panicked.

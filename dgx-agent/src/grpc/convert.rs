@@ -61,6 +61,8 @@ fn progress(progress: &JobProgress) -> grpc::Progress {
         model_size_bytes: progress.model.size_bytes,
         model_size_vram_bytes: progress.model.size_vram_bytes,
         repairs: progress.model.repairs.clone().into_iter().collect(),
+        replayed: progress.model.replayed,
+        journal_off: progress.model.journal_off.clone(),
     }
 }
 

@@ -6,6 +6,7 @@ use ollama_rs::generation::parameters::{KeepAlive, ThinkType, TimeUnit};
 use ollama_rs::models::ModelOptions;
 use serde::Serialize;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 /// The options that shape an answer, part of a batch's provenance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -24,6 +25,8 @@ pub struct RequestTemplate {
     params: ModelParams,
     /// The body as far as the page, as between page and seed, and as after the seed: written once.
     pieces: [String; 3],
+    /// The hash of the model's digest and of the first piece.
+    hashed: Sha256,
 }
 
 #[derive(Debug, Serialize)]
@@ -65,11 +68,26 @@ impl RequestTemplate {
         let (before, rest) = body.rsplit_once(&format!("\"{PAGE}\"")).expect("the page is the last message");
         let (between, after) = rest.rsplit_once(&SEED.to_string()).expect("the seed is an option");
         let pieces = [before, between, after].map(str::to_owned);
-        Self { params, pieces }
+        Self { params, pieces, hashed: Sha256::new() }.with_digest("")
+    }
+
+    /// `digest`: of the model, for its keys.
+    #[must_use]
+    pub fn with_digest(self, digest: &str) -> Self {
+        let hashed = Sha256::new_with_prefix(digest).chain_update(&self.pieces[0]);
+        Self { hashed, ..self }
     }
 
     pub fn params(&self) -> &ModelParams {
         &self.params
+    }
+
+    /// SHA-256 of the model's digest and the canonical body for a prompt: the one with seed 0, whatever seed it takes.
+    pub fn key(&self, user: &str) -> [u8; 32] {
+        let [_, between, after] = &self.pieces;
+        let user = serde_json::to_vec(user).expect("a string always serialises into memory");
+        let rest = [user.as_slice(), between.as_bytes(), b"0", after.as_bytes()];
+        rest.into_iter().fold(self.hashed.clone(), Sha256::chain_update).finalize().into()
     }
 
     /// The JSON body for one prompt. `seed` is the only option that varies within a batch.
@@ -125,5 +143,17 @@ mod tests {
             body["options"]["seed"] = Value::Null;
         }
         assert_eq!(bodies[0], bodies[1]);
+    }
+
+    #[test]
+    fn a_key_is_the_hash_of_model_and_canonical_body() {
+        let params = ModelParams { model: "m".into(), num_ctx: 4096, num_predict: 512 };
+        let of =
+            |digest| RequestTemplate::new(params.clone(), "rules".into(), &json!({})).with_digest(digest);
+        let template = of("d1");
+        let body = Sha256::digest([b"d1", template.body("a \"page\"", 0).as_slice()].concat());
+        assert_eq!(template.key("a \"page\""), <[u8; 32]>::from(body));
+        assert_ne!(template.key("a"), template.key("b"));
+        assert_ne!(template.key("a"), of("d2").key("a"));
     }
 }

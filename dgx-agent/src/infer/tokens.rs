@@ -39,18 +39,23 @@ impl Default for Learned {
 impl Learned {
     /// Takes an answer about a prompt of `bytes` into account, that took `wall`.
     pub fn take(&mut self, bytes: usize, completion: &Completion, wall: Duration) {
-        if let Some(tokens) = completion.prompt_tokens.filter(|tokens| *tokens > 0) {
-            let each = bytes as f64 / tokens as f64;
-            self.densest = self.densest.min(each);
-            self.sparsest = self.sparsest.max(each);
-            self.prompts = self.prompts.saturating_add(1);
-        }
+        self.counted(bytes, completion.prompt_tokens);
         let fading = |longest: f64, now: f64| now.max(longest * 0.99 + now * 0.01);
         self.longest = fading(self.longest, wall.as_secs_f64());
         let tokens = completion.output_tokens.filter(|tokens| *tokens > 0);
         if let (Some(timing), Some(tokens)) = (completion.timing, tokens) {
             let each = timing.served.as_secs_f64() / tokens as f64;
             self.token_seconds = fading(self.token_seconds, each);
+        }
+    }
+
+    /// Takes the count of a prompt alone, as far as there is one.
+    pub fn counted(&mut self, bytes: usize, tokens: Option<u64>) {
+        if let Some(tokens) = tokens.filter(|tokens| *tokens > 0) {
+            let each = bytes as f64 / tokens as f64;
+            self.densest = self.densest.min(each);
+            self.sparsest = self.sparsest.max(each);
+            self.prompts = self.prompts.saturating_add(1);
         }
     }
 

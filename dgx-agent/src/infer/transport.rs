@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::Response;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -20,11 +20,13 @@ const MAX_LINE: usize = 4 << 20;
 const MAX_BYTES_PER_TOKEN: usize = 64;
 
 /// A finished answer with the server's own counts, as far as it gave them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Completion {
     pub content: String,
     pub prompt_tokens: Option<u64>,
     pub output_tokens: Option<u64>,
+    /// Not kept in the journal.
+    #[serde(skip)]
     pub timing: Option<Timing>,
 }
 

@@ -94,6 +94,12 @@ pub struct ModelUse {
     pub size_vram_bytes: u64,
     /// How often answers had to be mended, by what was wrong with them.
     pub repairs: BTreeMap<String, u64>,
+    /// Answers that were in the journal.
+    #[serde(default)]
+    pub replayed: u64,
+    /// Why answers are not kept in the journal; empty while they are.
+    #[serde(default)]
+    pub journal_off: String,
 }
 
 /// Why nothing moves for now.

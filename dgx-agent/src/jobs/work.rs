@@ -139,6 +139,8 @@ impl From<&Progress> for JobProgress {
                     .iter()
                     .map(|(repair, n)| (repair.as_str().to_owned(), *n))
                     .collect(),
+                replayed: progress.model.replayed,
+                journal_off: progress.model.journal_off.clone(),
             },
         }
     }

@@ -20,6 +20,7 @@ mod corpus;
 mod doctor;
 mod eval;
 mod infer_server;
+mod journal;
 mod lake;
 mod pilot;
 mod preview;

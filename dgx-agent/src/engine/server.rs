@@ -1,0 +1,33 @@
+//! What all batches of an agent share of its model server.
+
+use std::sync::Arc;
+
+use crate::{
+    config::EngineConfig,
+    infer::{Breaker, Controller, Limiter},
+    journal::Journal,
+};
+
+/// One server: how much it takes, whether it is there, and what it answered already. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Server {
+    pub(super) limiter: Limiter,
+    pub(super) breaker: Arc<Breaker>,
+    pub(super) journal: Option<Journal>,
+}
+
+impl Server {
+    pub fn new(config: &EngineConfig) -> Self {
+        let limiter = Limiter::new(
+            Controller::new(config.concurrency),
+            config.requests_per_minute,
+            config.tokens_per_minute,
+        );
+        Self { limiter, breaker: Arc::default(), journal: None }
+    }
+
+    #[must_use]
+    pub fn with_journal(self, journal: Journal) -> Self {
+        Self { journal: Some(journal), ..self }
+    }
+}

@@ -1,0 +1,165 @@
+//! Finished answers of the model server, kept on this machine: what was asked once is not asked again, after a restart
+//! and across batches.
+//!
+//! ```text
+//! engine ─► recall(key) ─► segments (redb files, newest first) ─► the answer, or none
+//!    └────► keep(key, answer) ─► queue (bounded) ─► writer: one commit a window ─► newest segment
+//! ```
+//! - Only whole, good answers are kept; a failure is asked again.
+//! - It holds words of pages: folder and files are their owner's alone.
+//! - It is a convenience and never a reason to fail: a full disk or a folder in use turns it off, a file that is broken is
+//!   set aside. Both are told once.
+//! - Bounded: when the newest segment is full the oldest is deleted, so nothing has to be compacted.
+
+mod segment;
+mod shelf;
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::mpsc,
+    task::{JoinHandle, spawn_blocking},
+    time,
+};
+
+use crate::{engine::on_rayon, infer::Completion};
+use shelf::Shelf;
+
+/// SHA-256 of the model's digest and the canonical body of a request.
+pub type Key = [u8; 32];
+
+/// An answer, and what it cost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    pub completion: Completion,
+    /// In all, other tries at it included: so a page costs the same whether it is replayed or not.
+    pub prompt_tokens: u64,
+    pub output_tokens: u64,
+}
+
+/// In the state folder.
+const FOLDER: &str = "journal";
+/// How long an answer waits for others to share its commit with. With the commit itself this is what a kill repeats.
+const WINDOW: Duration = Duration::from_millis(20);
+/// Answers that wait for the disk; then whoever has another one waits.
+const QUEUE: usize = 256;
+/// How long the last commit may take when the agent ends.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shelf: Arc<Shelf>,
+    /// None once it is closed.
+    writer: Mutex<Option<Writer>>,
+}
+
+#[derive(Debug)]
+struct Writer {
+    queue: mpsc::Sender<(Key, Kept)>,
+    task: JoinHandle<()>,
+}
+
+impl Journal {
+    /// The journal of a state folder; None where nothing is to be kept.
+    pub async fn of(state: &Path, keep: u64) -> Option<Self> {
+        match keep {
+            0 => None,
+            _ => Some(Self::open(&state.join(FOLDER), keep).await),
+        }
+    }
+
+    /// Opens the journal of a folder, of at most `keep` bytes. One that cannot be opened is off, and says why.
+    pub async fn open(folder: &Path, keep: u64) -> Self {
+        let folder = folder.to_owned();
+        let shelf = match spawn_blocking(move || Shelf::open(&folder, keep)).await {
+            Ok(shelf) => Arc::new(shelf),
+            Err(panic) => Arc::new(Shelf::off(format!("it could not be opened ({panic})"))),
+        };
+        let (queue, answers) = mpsc::channel(QUEUE);
+        let task = tokio::spawn(write(shelf.clone(), answers));
+        let writer = Mutex::new(Some(Writer { queue, task }));
+        Self { inner: Arc::new(Inner { shelf, writer }) }
+    }
+
+    /// The answer that was kept.
+    pub async fn recall(&self, key: Key) -> Option<Kept> {
+        let shelf = &self.inner.shelf;
+        if shelf.is_empty() {
+            return None;
+        }
+        let there = shelf.clone();
+        match on_rayon(move || there.get(&key)).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                shelf.distrust();
+                None
+            }
+        }
+    }
+
+    /// Keeps an answer, soon; waits while the disk is behind.
+    pub async fn keep(&self, key: Key, answer: Kept) {
+        if self.trouble().is_some() {
+            return;
+        }
+        let queue = self.writer().as_ref().map(|writer| writer.queue.clone());
+        if let Some(queue) = queue {
+            // A journal that was closed a moment ago keeps nothing more.
+            let _ = queue.send((key, answer)).await;
+        }
+    }
+
+    /// Why nothing is kept any more.
+    pub fn trouble(&self) -> Option<String> {
+        self.inner.shelf.trouble()
+    }
+
+    /// Writes what waits, and lets go of the files.
+    pub async fn close(&self) {
+        let Some(Writer { queue, task }) = self.writer().take() else { return };
+        drop(queue);
+        if time::timeout(FAREWELL, task).await.is_err() {
+            tracing::warn!("the journal's last answers are not on disk: they will be asked for again");
+        }
+    }
+
+    fn writer(&self) -> std::sync::MutexGuard<'_, Option<Writer>> {
+        // It is taken or it is not.
+        self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Commits what came within a window together, until nobody can keep anything any more.
+async fn write(shelf: Arc<Shelf>, mut answers: mpsc::Receiver<(Key, Kept)>) {
+    let mut window = Vec::new();
+    while answers.recv_many(&mut window, QUEUE).await > 0 {
+        if !answers.is_closed() {
+            time::sleep(WINDOW).await;
+        }
+        while window.len() < 2 * QUEUE
+            && let Ok(answer) = answers.try_recv()
+        {
+            window.push(answer);
+        }
+        let (there, answers) = (shelf.clone(), std::mem::take(&mut window));
+        if spawn_blocking(move || there.put(&answers)).await.is_err() {
+            shelf.distrust();
+        }
+    }
+    // Closing a file that was written takes a moment on the disk.
+    let _ = spawn_blocking(move || shelf.close()).await;
+}
+
+#[cfg(test)]
+mod tests;
