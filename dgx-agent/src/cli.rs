@@ -61,6 +61,9 @@ pub struct ServeArgs {
     /// Write `host:port` here once it listens
     #[arg(long, value_name = "FILE")]
     pub port_file: Option<PathBuf>,
+    /// Answer Prometheus at http://HOST:PORT/metrics, loopback; without it: not at all [env: DGX_AGENT_METRICS]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub metrics: Option<String>,
     /// Where jobs and the journal are kept over restarts [env: DGX_AGENT_STATE_DIR] [default: ./agent-state]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,

@@ -19,6 +19,7 @@ use crate::{
 };
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:50051";
+const DEFAULT_METRICS: &str = "127.0.0.1:50052";
 const DEFAULT_STATE_DIR: &str = "./agent-state";
 const DEFAULT_AGENT: &str = "http://127.0.0.1:50051";
 const DEFAULT_OLLAMA: &str = "http://127.0.0.1:11434";
@@ -32,6 +33,8 @@ pub struct ServeConfig {
     /// Loopback: there is no TLS yet.
     pub listen: SocketAddr,
     pub port_file: Option<PathBuf>,
+    /// Loopback, as `listen`.
+    pub metrics: Option<SocketAddr>,
     pub state_dir: PathBuf,
     pub engine: EngineConfig,
 }
@@ -82,19 +85,13 @@ pub struct Limits {
 impl ServeConfig {
     pub fn resolve(args: ServeArgs, vars: &Env) -> Result<Self, Failure> {
         let listen = args.listen.or_else(|| var(vars, env::LISTEN)).unwrap_or_else(|| DEFAULT_LISTEN.into());
-        let listen: SocketAddr = listen.parse().map_err(|_| {
-            Failure::config(format!("--listen {listen:?} is no address, e.g. {DEFAULT_LISTEN}"))
-        })?;
-        if !listen.ip().is_loopback() {
-            return Err(Failure::config(format!(
-                "--listen {listen} is not loopback, and the agent has no TLS yet: listen on 127.0.0.1, and put a \
-                 tunnel or a proxy with TLS before it"
-            )));
-        }
+        let listen = loopback("--listen", &listen, DEFAULT_LISTEN)?;
+        let metrics = args.metrics.or_else(|| var(vars, env::METRICS));
         Ok(Self {
             root: root(args.root, vars)?,
             listen,
             port_file: args.port_file,
+            metrics: metrics.map(|address| loopback("--metrics", &address, DEFAULT_METRICS)).transpose()?,
             state_dir: args
                 .state_dir
                 .or_else(|| var(vars, env::STATE_DIR).map(PathBuf::from))
@@ -164,6 +161,19 @@ impl HealthArgs {
     pub fn url(&self, vars: &Env) -> String {
         self.agent.clone().or_else(|| var(vars, env::URL)).unwrap_or_else(|| DEFAULT_AGENT.into())
     }
+}
+
+fn loopback(flag: &str, text: &str, example: &str) -> Result<SocketAddr, Failure> {
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| Failure::config(format!("{flag} {text:?} is no address, e.g. {example}")))?;
+    if !address.ip().is_loopback() {
+        return Err(Failure::config(format!(
+            "{flag} {address} is not loopback, and the agent has no TLS yet: listen on 127.0.0.1, and put a tunnel or \
+             a proxy with TLS before it"
+        )));
+    }
+    Ok(address)
 }
 
 fn labelset(path: Option<&PathBuf>) -> Result<Labelset, Failure> {
@@ -247,6 +257,7 @@ mod tests {
         assert!(serve(&["--listen", "[::1]:0"]).is_ok());
         for bad in ["0.0.0.0:1", "10.0.0.1:50051", "localhost"] {
             assert_eq!(serve(&["--listen", bad]).expect_err("refused").exit_code(), 3, "{bad}");
+            assert_eq!(serve(&["--metrics", bad]).expect_err("refused").exit_code(), 3, "{bad}");
         }
     }
 }

@@ -3,6 +3,8 @@
 
 pub const ROOT: &str = "DGX_AGENT_ROOT";
 pub const LISTEN: &str = "DGX_AGENT_LISTEN";
+/// Where Prometheus may scrape it.
+pub const METRICS: &str = "DGX_AGENT_METRICS";
 /// Where `serve` keeps its jobs, and both doors their journal.
 pub const STATE_DIR: &str = "DGX_AGENT_STATE_DIR";
 /// The daemon that `health` asks.

@@ -22,6 +22,7 @@ pub mod batch;
 pub mod engine;
 
 pub mod chunk;
+pub mod clock;
 pub mod ground;
 pub mod ground_cmd;
 pub mod grpc;
@@ -29,6 +30,7 @@ pub mod health_cmd;
 pub mod infer;
 pub mod jobs;
 pub mod journal;
+pub mod metrics;
 mod offsets;
 pub mod overlap;
 pub mod parse;

@@ -25,6 +25,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     batch::Pipeline,
+    clock,
     config::ServeConfig,
     error::Failure,
     grpc::service::AgentService,
@@ -35,6 +36,7 @@ use crate::{
         work::{Batches, Work},
     },
     journal::Journal,
+    metrics,
 };
 
 /// How long the running batch may take to stop. Service managers wait longer before they kill (systemd: 90 s,
@@ -89,13 +91,20 @@ pub async fn run(config: ServeConfig, env: Env, drain: CancellationToken) -> Res
     let keep = config.engine.journal_keep;
     let pipeline = Pipeline::new(store, config.engine.labelset()?, config.engine);
     let jobs = JobStore::open(&config.state_dir)
-        .and_then(|store| Jobs::open(store, drain.clone(), Utc::now))
+        .and_then(|store| Jobs::open(store, drain.clone(), clock::now))
         .map_err(ServeError::from)?;
     let journal = Journal::of(&config.state_dir, keep).await;
     let pipeline = journal.iter().cloned().fold(pipeline, Pipeline::with_journal);
-    let listener = listen(config.listen, config.port_file.as_deref()).await?;
     let (jobs, work) = (Arc::new(jobs), Arc::new(Batches::new(pipeline, env)));
-    let daemon = Daemon { jobs, work, root, clock: Utc::now, patience: PATIENCE };
+    if let Some(address) = config.metrics {
+        let scraped = metrics::serve(listen(address, None).await?, jobs.clone(), drain.clone());
+        // It ends with the daemon; a batch does not end for want of it.
+        tokio::spawn(async {
+            scraped.await.inspect_err(|error| tracing::error!(%error, "no metrics any more"))
+        });
+    }
+    let listener = listen(config.listen, config.port_file.as_deref()).await?;
+    let daemon = Daemon { jobs, work, root, clock: clock::now, patience: PATIENCE };
     let served = serve(listener, daemon, drain).await;
     if let Some(journal) = journal {
         journal.close().await;

@@ -22,7 +22,7 @@ use super::{
     files,
     part::Annotated,
 };
-use crate::engine::on_rayon;
+use crate::{clock, engine::on_rayon};
 
 /// How closely a committed part is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,6 +228,6 @@ fn document(document: &impl Serialize) -> Result<Vec<u8>, BatchError> {
 
 /// In microseconds, as Parquet keeps it.
 fn now() -> DateTime<Utc> {
-    let now = Utc::now();
+    let now = clock::now();
     DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
 }

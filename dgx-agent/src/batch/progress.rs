@@ -7,7 +7,9 @@ use proto::{docs::Counts, rows::Outcome};
 use tokio::sync::watch;
 
 use crate::{
+    clock,
     infer::{InferError, Loaded, Move, Reason},
+    metrics::METRICS,
     parse::{Repair, Repairs},
 };
 
@@ -101,6 +103,7 @@ impl Meter {
 
     /// A page has its outcome.
     pub(super) fn page(&self, counts: &Counts) {
+        METRICS.pages(counts);
         self.progress.send_modify(|progress| progress.add(counts));
     }
 
@@ -114,6 +117,7 @@ impl Meter {
     }
 
     pub fn request(&self, again: bool) -> InFlight {
+        METRICS.request(again);
         self.progress.send_modify(|progress| {
             progress.model.in_flight += 1;
             progress.model.requests += 1;
@@ -137,6 +141,7 @@ impl Meter {
 
     /// Mentions were saved from an answer that was cut or broken.
     pub fn salvaged(&self, mentions: usize) {
+        METRICS.salvaged(mentions as u64);
         self.progress.send_modify(|progress| progress.model.salvaged += mentions as u64);
     }
 
@@ -172,7 +177,7 @@ impl Meter {
             let news = progress.waiting_since.is_none() || progress.waiting_for != reason;
             if news {
                 tracing::warn!(%error, "waiting for the model server");
-                progress.waiting_since.get_or_insert_with(Utc::now);
+                progress.waiting_since.get_or_insert_with(clock::now);
                 progress.waiting_for = reason;
             }
             news

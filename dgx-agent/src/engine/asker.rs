@@ -20,6 +20,7 @@ use crate::{
         Tries, digest, loaded_context,
     },
     journal::{self, Kept},
+    metrics::METRICS,
     prompt::Prompt,
 };
 
@@ -168,11 +169,6 @@ impl Asker {
         meter: &Meter,
         spent: &mut PageResult,
     ) -> Result<Completion, InferError> {
-        if self.server.breaker.is_open() {
-            self.wait_until_there(meter).await?;
-            // What failed while the server went away says nothing about the page.
-            tries.forgive();
-        }
         let params = self.template.params();
         let bytes = self.bytes(text);
         let body = self.template.body(&self.prompt.user(text), tries.bad_answers());
@@ -180,8 +176,19 @@ impl Asker {
             let learned = self.learned();
             (learned.most(bytes), learned.patience(params.num_predict, self.client.patience()))
         };
-        self.server.limiter.pace(tokens + params.num_predict as usize / 4).await;
-        let permit = self.server.limiter.permit().await;
+        let permit = loop {
+            if self.server.breaker.is_open() {
+                self.wait_until_there(meter).await?;
+                // What failed while the server went away says nothing about the page.
+                tries.forgive();
+            }
+            self.server.limiter.pace(tokens + params.num_predict as usize / 4).await;
+            let permit = self.server.limiter.permit().await;
+            // It may have gone while this one waited for its turn.
+            if !self.server.breaker.is_open() {
+                break permit;
+            }
+        };
         let in_flight = meter.request(tries.sent > 0);
         tries.sent += 1;
         spent.attempts += 1;
@@ -199,8 +206,11 @@ impl Asker {
         let moved = if let Some(completion) = counted {
             self.server.breaker.answered();
             meter.answered();
-            spent.prompt_tokens += completion.prompt_tokens.unwrap_or(0);
-            spent.output_tokens += completion.output_tokens.unwrap_or(0);
+            let count = |tokens: Option<u64>| tokens.unwrap_or(0);
+            let (read, written) = (count(completion.prompt_tokens), count(completion.output_tokens));
+            METRICS.tokens(read, written);
+            spent.prompt_tokens += read;
+            spent.output_tokens += written;
             self.learned().take(bytes, completion, wall);
             permit.answered(completion)
         } else if let Err(error) = &answer {
@@ -216,7 +226,11 @@ impl Asker {
         } else {
             None
         };
+        if let Err(error) = &answer {
+            METRICS.failure(error.reason());
+        }
         if let Some(moved) = moved {
+            METRICS.moved(moved);
             meter.moved(moved);
         }
         let completion = answer?;

@@ -268,9 +268,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let stopped = CancellationToken::new();
         let store = JobStore::open(folder.path()).expect("a store");
-        let jobs = Arc::new(Jobs::open(store, stopped.clone(), Utc::now).expect("loaded"));
+        let jobs = Arc::new(Jobs::open(store, stopped.clone(), crate::clock::now).expect("loaded"));
         let root = "/data".parse().expect("a root");
-        let service = AgentService::new(jobs, Fake::new(|_, _| Does::Completes), root, stopped, Utc::now);
+        let service =
+            AgentService::new(jobs, Fake::new(|_, _| Does::Completes), root, stopped, crate::clock::now);
         let list = || service.list_batches(Request::new(grpc::ListBatchesRequest::default()));
         let under_way: Vec<_> = (0..MAX_CALLS).map(|_| service.admit().expect("admitted")).collect();
         assert_eq!(list().await.expect_err("too many").code(), Code::ResourceExhausted);

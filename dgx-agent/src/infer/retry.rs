@@ -162,6 +162,18 @@ mod tests {
     }
 
     #[test]
+    fn pauses_lie_anywhere_below_their_bound() {
+        let error = InferError::Server { status: 500, message: String::new() };
+        for random in [0.0, 0.25, 0.999] {
+            let mut tries = Tries { transient: 2, ..Tries::default() };
+            let pause = RetryPolicy::default().decide(&error, &mut tries, || random);
+            assert_eq!(pause, Decision::RetryAfter(Duration::from_secs(1).mul_f64(random)), "full jitter");
+        }
+        let policy = RetryPolicy::default();
+        assert_eq!(policy.probe_pause(60, 1.0), policy.cap);
+    }
+
+    #[test]
     fn a_server_that_is_away_never_costs_the_page() {
         let error = InferError::Unreachable { url: String::new(), reason: String::new() };
         let mut tries = Tries::default();

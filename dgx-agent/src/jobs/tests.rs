@@ -18,7 +18,7 @@ fn ask() -> Ask {
 
 fn open(folder: &Path, drain: &CancellationToken) -> Arc<Jobs> {
     let store = JobStore::open(folder).expect("a store");
-    Arc::new(Jobs::open(store, drain.clone(), Utc::now).expect("loaded"))
+    Arc::new(Jobs::open(store, drain.clone(), crate::clock::now).expect("loaded"))
 }
 
 struct Daemon {
@@ -176,4 +176,42 @@ async fn a_batch_that_changed_since_it_was_submitted_is_not_run() {
     assert!(work.runs().is_empty());
     jobs.retry(&id("a")).expect("failed");
     until(&jobs, "a", |job| job.state == JobState::Complete).await;
+}
+
+/// Back by years, on by centuries, and back again.
+fn jumping() -> DateTime<Utc> {
+    static READ: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let seconds = [1_700_000_000, 1_000_000_000, 9_000_000_000, 0];
+    let read = READ.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    DateTime::from_timestamp(seconds[read % seconds.len()], 0).expect("a time")
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_changes_what_is_shown_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let drain = CancellationToken::new();
+    let open = || {
+        let store = JobStore::open(folder.path()).expect("a store");
+        Arc::new(Jobs::open(store, drain.clone(), jumping).expect("loaded"))
+    };
+    let jobs = open();
+    for batch in ["b", "a"] {
+        jobs.submit(id(batch), ask(), None).expect("taken");
+    }
+    drop(jobs);
+    let jobs = open();
+    jobs.submit(id("c"), ask(), None).expect("taken");
+    let listed: Vec<_> = jobs.list(None, 9).iter().map(|job| job.batch.to_string()).collect();
+    assert_eq!(listed, ["c", "a", "b"], "by their numbers, whatever their times");
+    let work =
+        Fake::new(|batch, runs| if batch == "b" && runs == 0 { Does::IsAway } else { Does::Completes });
+    let runner = start(&jobs, &work);
+    for batch in ["b", "a", "c"] {
+        let done = until(&jobs, batch, |job| job.state.is_final()).await;
+        assert_eq!(done.state, JobState::Complete);
+        assert!(done.started_at.is_some() && done.finished_at.is_some());
+    }
+    assert_eq!(work.runs(), ["b", "b", "a", "c"]);
+    drain.cancel();
+    runner.await.expect("no panic").expect("drained");
 }

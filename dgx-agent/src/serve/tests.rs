@@ -25,14 +25,14 @@ async fn start(does: fn(&str, usize) -> Does, patience: Duration) -> Running {
     let folder = tempfile::tempdir().expect("a folder");
     let drain = CancellationToken::new();
     let store = JobStore::open(folder.path()).expect("a store");
-    let jobs = Arc::new(Jobs::open(store, drain.clone(), Utc::now).expect("loaded"));
+    let jobs = Arc::new(Jobs::open(store, drain.clone(), crate::clock::now).expect("loaded"));
     let listener = listen("127.0.0.1:0".parse().expect("an address"), None).await.expect("listens");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     let daemon = Daemon {
         jobs,
         work: Fake::new(does),
         root: "/data".parse().expect("a root"),
-        clock: Utc::now,
+        clock: crate::clock::now,
         patience,
     };
     let daemon = tokio::spawn(serve(listener, daemon, drain.clone()));

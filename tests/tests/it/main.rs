@@ -19,6 +19,7 @@ mod conformance;
 mod corpus;
 mod doctor;
 mod eval;
+mod infer_bounds;
 mod infer_server;
 mod journal;
 mod lake;
