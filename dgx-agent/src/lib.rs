@@ -23,6 +23,7 @@ pub mod engine;
 
 pub mod chunk;
 pub mod clock;
+mod confidence;
 pub mod ground;
 pub mod ground_cmd;
 pub mod grpc;

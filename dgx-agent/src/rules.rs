@@ -68,7 +68,7 @@ fn find(label: &Label, text: &str) -> Found {
         if place.is_empty() || !is_free(&found, &place) {
             continue;
         }
-        if let Checked::Keep(norm_value) = check(label, &text[place.clone()]) {
+        if let Checked::Keep(norm_value, _) = check(label, &text[place.clone()]) {
             found.insert(place.start, (place.end, norm_value));
         }
     }

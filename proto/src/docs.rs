@@ -258,6 +258,14 @@ pub struct Calibration {
     pub labels: BTreeMap<String, LabelFit>,
 }
 
+/// `_calibration.json` of a batch: the calibration that its confidences have, chosen when it first ran. Create-only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CalibrationPin {
+    pub version: u32,
+    /// None: they are raw.
+    pub calibration: Option<Calibration>,
+}
+
 /// The curve of one label.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LabelFit {

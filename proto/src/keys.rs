@@ -22,6 +22,7 @@ const RECORDS: &str = "argilla_records.parquet";
 const SPEC: &str = "_batch.json";
 const MANIFEST: &str = "_manifest.json";
 const SIGNOFF: &str = "_signoff.json";
+const CALIBRATION_PIN: &str = "_calibration.json";
 
 /// The key of an object below the root.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,6 +127,11 @@ impl BatchKeys {
 
     pub fn signoff(&self) -> Key {
         Key(format!("{}{SIGNOFF}", self.folder))
+    }
+
+    /// Which calibration the batch's confidences have.
+    pub fn calibration(&self) -> Key {
+        Key(format!("{}{CALIBRATION_PIN}", self.folder))
     }
 
     /// The prefix of one kind of part, to list them.

@@ -8,6 +8,7 @@
 //! read costs its own part alone; dropping or cancelling a run at any point loses no committed part.
 
 mod admit;
+mod calibration;
 mod commit;
 mod error;
 mod failpoint;
@@ -176,6 +177,8 @@ impl Run<'_> {
     async fn run(&self, shard: Option<Shard>) -> Result<Done, BatchError> {
         let mine = |part: &&PartPlan| shard.is_none_or(|shard| shard.has(part.number));
         let parts: Vec<&PartPlan> = self.plan.parts.iter().filter(mine).collect();
+        let (store, annotator) = (&self.pipeline.store, &self.plan.annotator);
+        calibration::pin(store, &self.keys, &self.plan.provenance, annotator.calibration()).await?;
         self.meter.begin(number(parts.len()), parts.iter().map(|part| part.rows).sum());
         let mut counts = Counts::default();
         let mut bad = Vec::new();

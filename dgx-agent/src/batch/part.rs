@@ -235,10 +235,10 @@ impl Annotated {
         for Page { ledger, spans } in self.pages.values() {
             let Ok(doc_id) = DocId::new(&ledger.doc_id) else { continue };
             let key = PageKey::new(doc_id, ledger.page_num);
-            for PageSpan { span, source } in spans {
+            for PageSpan { span, source, confidence } in spans {
                 let (start, end) = (count(span.start), count(span.end));
                 let Some(place) = CharSpan::new(start.unsigned_abs(), end.unsigned_abs()) else { continue };
-                let stamp = &stamps[usize::from(*source == Source::Ollama)];
+                let stamp = &stamps[usize::from(source.has_model())];
                 rows.push(Suggestion {
                     doc_id: ledger.doc_id.clone(),
                     page_num: ledger.page_num,
@@ -248,7 +248,7 @@ impl Annotated {
                     end,
                     text: span.text.clone(),
                     text_sha256: sha256_hex(&span.text),
-                    confidence: None,
+                    confidence: *confidence,
                     model: stamp.model.clone(),
                     model_version: stamp.digest.clone(),
                     generated_at,

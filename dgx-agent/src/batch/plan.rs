@@ -7,7 +7,7 @@ use std::{str::FromStr, sync::Arc};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use proto::{
-    docs::{self, BatchSpec, PilotPin, Provenance},
+    docs::{self, BatchSpec, Calibration, PilotPin, Provenance},
     hash::sha256_of_json,
     ids::BatchId,
     keys::{BatchKeys, Key, PartKind},
@@ -18,7 +18,7 @@ use proto::{
 };
 use serde_json::json;
 
-use super::{BatchError, Pipeline, files, repeats::Repeats};
+use super::{BatchError, Pipeline, calibration, files, repeats::Repeats};
 use crate::engine::{Annotator, Engine};
 
 /// A batch above this many pages needs a signed pilot, or a stated reason for none.
@@ -112,6 +112,10 @@ pub(super) async fn plan(
     let model = model.or(spec.as_ref().and_then(|spec| spec.model.as_deref()));
     let annotator =
         Annotator::prepare(engine, model, labelset.clone(), &pipeline.config, &pipeline.server).await?;
+    let annotator = match calibration::find(&pipeline.store, &keys, annotator.provenance()).await? {
+        Some(calibration) => annotator.calibrated(calibration),
+        None => annotator,
+    };
     let provenance = annotator.provenance().clone();
     if let Some(spec) = &spec {
         check_pilot(spec, &provenance)?;
@@ -254,6 +258,9 @@ fn check_pilot(spec: &BatchSpec, provenance: &Provenance) -> Result<(), BatchErr
 fn fingerprint(parts: &[PartPlan], provenance: &Provenance) -> String {
     let parts: Vec<_> =
         parts.iter().map(|part| json!([part.number, part.key.as_str(), part.sha256])).collect();
+    let mut options = provenance.options.clone();
+    // It may be fitted while a batch waits; see `calibration`.
+    options.remove(Calibration::OPTION);
     sha256_of_json(&json!({
         "parts": parts,
         "engine": provenance.engine,
@@ -261,7 +268,7 @@ fn fingerprint(parts: &[PartPlan], provenance: &Provenance) -> String {
         "model_digest": provenance.model_digest,
         "prompt_sha256": provenance.prompt_sha256,
         "labelset_sha256": provenance.labelset_sha256,
-        "options": provenance.options,
+        "options": options,
     }))
 }
 
@@ -305,6 +312,10 @@ mod tests {
             |part: &PartPlan, provenance: &Provenance| fingerprint(std::slice::from_ref(part), provenance);
         let first = of(&part, &provenance);
         assert_eq!(first, of(&part, &Provenance { agent_version: "2".into(), ..provenance.clone() }));
+        let options = [(Calibration::OPTION.to_owned(), json!("c"))].into();
+        assert_eq!(first, of(&part, &Provenance { options, ..provenance.clone() }));
+        let options = [("num_ctx".to_owned(), json!(1))].into();
+        assert_ne!(first, of(&part, &Provenance { options, ..provenance.clone() }));
         assert_ne!(first, of(&part, &Provenance { model_digest: "e".into(), ..provenance.clone() }));
         assert_ne!(first, of(&PartPlan { sha256: "b".into(), ..part }, &provenance));
     }

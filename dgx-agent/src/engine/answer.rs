@@ -1,19 +1,23 @@
 //! What an answer about a piece of page is worth: its mentions, mended where they must be, at their places. Pure.
 
-use proto::labelset::{Labelset, Mention};
+use proto::labelset::Labelset;
 
 use super::{PageResult, PageSpan, Source};
 use crate::{
     chunk::Chunk,
-    ground::{Grounded, ground},
+    confidence,
+    ground::ground,
+    infer::Completion,
     parse::{Parsed, Repair, Repairs, parse},
-    validate::validate,
+    validate::{Validated, validate},
 };
 
 /// An answer's mentions at their places.
 #[derive(Debug)]
 pub(super) struct Answered {
-    grounded: Grounded,
+    /// In the order of the piece; places are the piece's.
+    spans: Vec<PageSpan>,
+    ungrounded: usize,
     /// Mentions that a cut or broken answer began.
     lost: usize,
     pub repairs: Repairs,
@@ -23,39 +27,41 @@ pub(super) struct Answered {
 #[derive(Debug)]
 pub(super) enum Read {
     /// Whole, though something may have been mended.
-    Whole(Answered),
-    /// Cut or broken in its middle: better asked again. With its content, of which [`save`] makes what it can.
-    Broken(String),
+    Whole(Answered, Completion),
+    /// Cut or broken in its middle: better asked again. [`save`] makes of it what it can.
+    Broken(Completion),
 }
 
 /// An answer that ended as it should, about a piece of page.
-pub(super) fn read(content: String, piece: &str, labelset: &Labelset) -> Read {
-    match parse(&content) {
+pub(super) fn read(answer: Completion, piece: &str, labelset: &Labelset) -> Read {
+    match parse(&answer.content) {
         Ok(parsed) if !parsed.repairs.contains_key(&Repair::Cut) => {
-            Read::Whole(placed(parsed, piece, labelset))
+            Read::Whole(placed(parsed, &answer, piece, labelset), answer)
         }
-        _ => Read::Broken(content),
+        _ => Read::Broken(answer),
     }
 }
 
 /// The whole mentions of a cut or broken answer; None when there are none. What was lost counts as ungrounded.
-pub(super) fn save(content: &str, piece: &str, labelset: &Labelset) -> Option<Answered> {
-    let parsed = parse(content).ok().filter(|parsed| !parsed.mentions.is_empty())?;
-    Some(placed(parsed, piece, labelset))
+pub(super) fn save(answer: &Completion, piece: &str, labelset: &Labelset) -> Option<Answered> {
+    let parsed = parse(&answer.content).ok().filter(|parsed| !parsed.mentions.is_empty())?;
+    Some(placed(parsed, answer, piece, labelset))
 }
 
-fn placed(parsed: Parsed, piece: &str, labelset: &Labelset) -> Answered {
+fn placed(parsed: Parsed, answer: &Completion, piece: &str, labelset: &Labelset) -> Answered {
     let Parsed { mentions, repairs, lost } = parsed;
-    Answered { grounded: at_their_places(piece, &mentions, labelset), lost, repairs }
-}
-
-fn at_their_places(piece: &str, mentions: &[Mention], labelset: &Labelset) -> Grounded {
-    validate(ground(piece, mentions, labelset), mentions, labelset)
+    let words = confidence::of_words(&answer.content, &mentions, &answer.logprobs);
+    let Validated { spans, ungrounded } = validate(ground(piece, &mentions, labelset), &mentions, labelset);
+    let spans = spans.into_iter().map(|(span, trust)| {
+        let words = words.get(span.mention).copied().flatten();
+        PageSpan { confidence: confidence::raw(words, span.similarity, trust), span, source: Source::Ollama }
+    });
+    Answered { spans: spans.collect(), ungrounded: ungrounded.len(), lost, repairs }
 }
 
 impl Answered {
     pub fn mentions(&self) -> usize {
-        self.grounded.spans.len() + self.grounded.ungrounded.len()
+        self.spans.len() + self.ungrounded
     }
 }
 
@@ -63,11 +69,11 @@ impl PageResult {
     /// Adds the spans of a piece, moved to where they stand on the page.
     pub(super) fn take(&mut self, piece: &Chunk, answered: Answered) {
         self.chunks += 1;
-        self.ungrounded += answered.grounded.ungrounded.len() + answered.lost;
-        self.spans.extend(answered.grounded.spans.into_iter().map(|mut span| {
-            span.start += piece.start;
-            span.end += piece.start;
-            PageSpan { span, source: Source::Ollama }
+        self.ungrounded += answered.ungrounded + answered.lost;
+        self.spans.extend(answered.spans.into_iter().map(|mut found| {
+            found.span.start += piece.start;
+            found.span.end += piece.start;
+            found
         }));
     }
 }
@@ -76,9 +82,13 @@ impl PageResult {
 mod tests {
     use super::*;
 
+    fn said(content: &str) -> Completion {
+        Completion { content: content.to_owned(), ..Completion::default() }
+    }
+
     fn whole(content: &str, piece: &str) -> Answered {
-        match read(content.to_owned(), piece, &Labelset::embedded()) {
-            Read::Whole(answered) => answered,
+        match read(said(content), piece, &Labelset::embedded()) {
+            Read::Whole(answered, _) => answered,
             Read::Broken(_) => panic!("broken: {content}"),
         }
     }
@@ -96,15 +106,17 @@ mod tests {
             (mention.to_owned(), vec![Repair::OtherShape]),
         ] {
             let answered = whole(&content, page);
-            assert_eq!((answered.grounded.spans.len(), answered.lost), (1, 0), "{content}");
+            assert_eq!((answered.spans.len(), answered.lost), (1, 0), "{content}");
             assert_eq!(answered.repairs.into_keys().collect::<Vec<_>>(), repairs, "{content}");
         }
         let cut = format!(r#"{{"mentions": [{mention}, {{"label": "FLAG", "te"#);
-        let Read::Broken(content) = read(cut, page, &Labelset::embedded()) else { panic!("it is cut") };
+        let Read::Broken(content) = read(said(&cut), page, &Labelset::embedded()) else {
+            panic!("it is cut")
+        };
         let saved = save(&content, page, &Labelset::embedded()).expect("one is whole");
         assert_eq!((saved.mentions(), saved.lost, saved.repairs[&Repair::Cut]), (1, 1, 1));
-        assert!(matches!(read("I found nothing.".into(), page, &Labelset::embedded()), Read::Broken(_)));
-        assert!(save("I found nothing.", page, &Labelset::embedded()).is_none());
+        assert!(matches!(read(said("I found nothing."), page, &Labelset::embedded()), Read::Broken(_)));
+        assert!(save(&said("I found nothing."), page, &Labelset::embedded()).is_none());
     }
 
     #[test]

@@ -2,22 +2,28 @@
 //!
 //! ```text
 //! text ─► rules ───────────────────────────────────────────────► spans ─┐
-//!   └───► ollama: chunk ─► prompt ─► infer ─► parse ─► ground ─► spans ─┴─► overlap ─► PageResult
+//!   └───► ollama: chunk ─► prompt ─► infer ─► answer ──────────► spans ─┴─► unite ─► calibrate ─► PageResult
 //! ```
 //!
 //! A page that cannot be done is a result with a reason; an error means that no page of the batch can.
 
 mod answer;
 mod asker;
+mod calibrate;
 mod ollama;
 mod rules;
 mod server;
+mod unite;
 mod work;
 
 use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
 
 use clap::ValueEnum;
-use proto::{docs::Provenance, hash::sha256_of_fields, labelset::Labelset};
+use proto::{
+    docs::{Calibration, Provenance},
+    hash::sha256_of_fields,
+    labelset::Labelset,
+};
 use serde_json::json;
 
 pub use ollama::ModelServer;
@@ -29,8 +35,8 @@ use crate::{
     config::EngineConfig,
     ground::GroundedSpan,
     infer::InferError,
-    overlap,
 };
+use calibrate::Calibrate;
 use ollama::OllamaEngine;
 use rules::RulesEngine;
 
@@ -81,6 +87,11 @@ impl FromStr for Engine {
 pub enum Source {
     Rules,
     Ollama,
+    /// Both, at the same place with the same label.
+    Both,
+    /// The rules, where the model said otherwise; and the other way round. See [`unite`].
+    RulesOverOllama,
+    OllamaOverRules,
 }
 
 impl Source {
@@ -88,7 +99,15 @@ impl Source {
         match self {
             Self::Rules => "rules",
             Self::Ollama => "ollama",
+            Self::Both => "ollama+rules",
+            Self::RulesOverOllama => "rules>ollama",
+            Self::OllamaOverRules => "ollama>rules",
         }
+    }
+
+    /// Whether a model said so: then the span carries the model's name.
+    pub fn has_model(self) -> bool {
+        !matches!(self, Self::Rules | Self::RulesOverOllama)
     }
 }
 
@@ -105,6 +124,8 @@ pub struct Stamp {
 pub struct PageSpan {
     pub span: GroundedSpan,
     pub source: Source,
+    /// 0 to 1; None: not known. Raw, or calibrated where a calibration applies to the batch.
+    pub confidence: Option<f64>,
 }
 
 /// What became of a page.
@@ -150,6 +171,7 @@ pub struct Annotator {
     labelset: Arc<Labelset>,
     rules: Option<Arc<RulesEngine>>,
     ollama: Option<Arc<OllamaEngine>>,
+    calibrate: Option<Arc<Calibrate>>,
     provenance: Provenance,
 }
 
@@ -168,7 +190,20 @@ impl Annotator {
         };
         let provenance = provenance(engine, &labelset, ollama.as_ref().map(|ollama| ollama.identity()));
         let rules = (engine != Engine::Ollama).then(|| Arc::new(RulesEngine::new(&labelset)));
-        Ok(Self { labelset, rules, ollama: ollama.map(Arc::new), provenance })
+        Ok(Self { labelset, rules, ollama: ollama.map(Arc::new), calibrate: None, provenance })
+    }
+
+    /// The same with calibrated confidences, which its provenance says.
+    #[must_use]
+    pub fn calibrated(mut self, calibration: Calibration) -> Self {
+        let calibrate = Calibrate::new(calibration);
+        self.provenance.options.insert(Calibration::OPTION.to_owned(), json!(calibrate.sha256));
+        self.calibrate = Some(Arc::new(calibrate));
+        self
+    }
+
+    pub fn calibration(&self) -> Option<&Calibration> {
+        self.calibrate.as_ref().map(|calibrate| &calibrate.calibration)
     }
 
     pub fn provenance(&self) -> &Provenance {
@@ -176,13 +211,14 @@ impl Annotator {
     }
 
     pub fn stamp(&self, source: Source) -> Stamp {
-        match (source, &self.ollama) {
-            (Source::Ollama, Some(ollama)) => ollama.identity().stamp,
+        match &self.ollama {
+            Some(ollama) if source.has_model() => ollama.identity().stamp,
             _ => rules_stamp(&self.labelset),
         }
     }
 
-    /// The spans of a page.
+    /// The spans of a page. Where the model fails, the page does, with both engines too: a page that only the rules
+    /// have seen would pass for one that the model has.
     ///
     /// # Errors
     /// When no page of the batch can be done: the model is gone, a proxy refuses every request.
@@ -197,7 +233,10 @@ impl Annotator {
         if result.failed.is_some() {
             result.spans.clear();
         } else if self.ollama.is_some() {
-            result.spans = overlap::resolve(result.spans, |span| &span.span, &self.labelset);
+            result.spans = unite::unite(result.spans, &self.labelset);
+            if let Some(calibrate) = &self.calibrate {
+                calibrate.apply(&mut result.spans);
+            }
         }
         Ok(result)
     }

@@ -20,7 +20,10 @@ use crate::{
     batch::{BatchError, Meter},
     chunk::{Chunk, ChunkBudget, OVERLAP, halves, overlapping},
     config::EngineConfig,
-    infer::{Class, Client, Decision, InferError, ModelParams, Preflight, RequestTemplate, Tries, preflight},
+    infer::{
+        Class, Client, Completion, Decision, InferError, ModelParams, Preflight, RequestTemplate, Tries,
+        preflight,
+    },
     journal::{self, Kept},
     prompt::Prompt,
 };
@@ -60,7 +63,7 @@ enum Asked {
     Halve {
         times: u32,
         reason: &'static str,
-        partial: String,
+        partial: Completion,
     },
     Failed(&'static str),
 }
@@ -163,11 +166,11 @@ impl OllamaEngine {
         self.asker.begins();
         let mut tries = Tries::default();
         loop {
-            let mut broken = String::new();
+            let mut broken = Completion::default();
             let error = match self.asker.ask(text, &mut tries, meter, spent).await {
                 Ok(completion) => {
-                    match self.read(completion.content.clone(), text, meter).await {
-                        Some(Read::Whole(answered)) => {
+                    match self.read(completion, text, meter).await {
+                        Some(Read::Whole(answered, completion)) => {
                             let kept = Kept {
                                 completion,
                                 prompt_tokens: spent.prompt_tokens - before.0,
@@ -176,7 +179,7 @@ impl OllamaEngine {
                             self.asker.keep(key, kept, meter).await;
                             return Ok(Asked::Answered(answered));
                         }
-                        Some(Read::Broken(content)) => broken = content,
+                        Some(Read::Broken(answer)) => broken = answer,
                         None => return Ok(Asked::Failed(INTERNAL_ERROR)),
                     }
                     InferError::Garbage {
@@ -204,7 +207,7 @@ impl OllamaEngine {
         spent: &mut PageResult,
     ) -> Option<Answered> {
         let kept = self.asker.recall(text, key, meter).await?;
-        let Read::Whole(answered) = self.read(kept.completion.content, text, meter).await? else {
+        let Read::Whole(answered, _) = self.read(kept.completion, text, meter).await? else {
             return None;
         };
         spent.prompt_tokens += kept.prompt_tokens;
@@ -213,31 +216,31 @@ impl OllamaEngine {
     }
 
     /// None when the work panicked.
-    async fn read(&self, content: String, text: &str, meter: &Meter) -> Option<Read> {
+    async fn read(&self, answer: Completion, text: &str, meter: &Meter) -> Option<Read> {
         let (labelset, text) = (self.labelset.clone(), text.to_owned());
-        let read = on_rayon(move || answer::read(content, &text, &labelset)).await.ok()?;
-        if let Read::Whole(answered) = &read {
+        let read = on_rayon(move || answer::read(answer, &text, &labelset)).await.ok()?;
+        if let Read::Whole(answered, _) = &read {
             meter.repaired(&answered.repairs);
         }
         Some(read)
     }
 
-    async fn save(&self, content: String, text: &str, meter: &Meter) -> Option<Answered> {
+    async fn save(&self, answer: Completion, text: &str, meter: &Meter) -> Option<Answered> {
         let (labelset, text) = (self.labelset.clone(), text.to_owned());
-        let saved = on_rayon(move || answer::save(&content, &text, &labelset)).await.ok().flatten()?;
+        let saved = on_rayon(move || answer::save(&answer, &text, &labelset)).await.ok().flatten()?;
         meter.repaired(&saved.repairs);
         meter.salvaged(saved.mentions());
         Some(saved)
     }
 }
 
-fn given_up(error: InferError, broken: String) -> Asked {
+fn given_up(error: InferError, broken: Completion) -> Asked {
     let reason = error.reason();
     match (error.class(), error) {
         (_, InferError::AnswerCut { partial }) => {
-            Asked::Halve { times: MAX_HALVINGS, reason, partial: partial.into_content() }
+            Asked::Halve { times: MAX_HALVINGS, reason, partial: partial.into_completion() }
         }
-        (Class::TooLarge, _) => Asked::Halve { times: MAX_HALVINGS, reason, partial: String::new() },
+        (Class::TooLarge, _) => Asked::Halve { times: MAX_HALVINGS, reason, partial: Completion::default() },
         // Another seed did not help; of what fails so, a half seldom does where both halves do not.
         (Class::BadAnswer, _) => Asked::Halve { times: 1, reason, partial: broken },
         _ => Asked::Failed(reason),

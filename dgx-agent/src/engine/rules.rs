@@ -21,7 +21,10 @@ impl RulesEngine {
         let rules = self.rules.clone();
         match on_rayon(move || rules.annotate(&text)).await {
             Ok(spans) => PageResult {
-                spans: spans.into_iter().map(|span| PageSpan { span, source: Source::Rules }).collect(),
+                spans: spans
+                    .into_iter()
+                    .map(|span| PageSpan { span, source: Source::Rules, confidence: None })
+                    .collect(),
                 chunks: 1,
                 ..PageResult::default()
             },

@@ -97,8 +97,8 @@ impl Partial {
         &self.0
     }
 
-    pub fn into_content(self) -> String {
-        self.0.content
+    pub fn into_completion(self) -> Completion {
+        *self.0
     }
 }
 

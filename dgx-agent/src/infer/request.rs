@@ -1,5 +1,5 @@
-//! The body of `POST /api/chat`, made of `ollama-rs`'s types plus what they leave out: `truncate`, a schema as
-//! it is, and `stream: true`.
+//! The body of `POST /api/chat`, made of `ollama-rs`'s types plus what they leave out: `truncate`,
+//! `logprobs`, a schema as it is, and `stream: true`.
 
 use ollama_rs::generation::chat::ChatMessage;
 use ollama_rs::generation::parameters::{KeepAlive, ThinkType, TimeUnit};
@@ -38,6 +38,8 @@ struct ChatRequest<'a> {
     options: ModelOptions,
     think: ThinkType,
     truncate: bool,
+    /// For confidences. Servers before 0.12.11 do not know it, and ignore it.
+    logprobs: bool,
     keep_alive: KeepAlive,
 }
 
@@ -60,6 +62,7 @@ impl RequestTemplate {
                 .seed(SEED),
             think: ThinkType::False,
             truncate: false,
+            logprobs: true,
             keep_alive: KeepAlive::Until { time: 30, unit: TimeUnit::Minutes },
         };
         let body =
@@ -117,6 +120,7 @@ mod tests {
         for (pointer, want) in [
             ("/stream", json!(true)),
             ("/truncate", json!(false)),
+            ("/logprobs", json!(true)),
             ("/think", json!(false)),
             ("/format", json!({"type": "object"})),
             ("/options/num_ctx", json!(4096)),

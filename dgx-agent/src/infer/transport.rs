@@ -1,5 +1,6 @@
 //! One completion: sends a body, reads the stream to its `done: true`.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use reqwest::Response;
@@ -10,6 +11,7 @@ use tokio::time::timeout;
 use super::client::Client;
 use super::controller::Timing;
 use super::error::{InferError, Partial};
+use super::logprobs::{Logprobs, Token, tokens};
 use super::ndjson::LineSplitter;
 use super::request::ModelParams;
 use super::runaway::Watch;
@@ -28,13 +30,19 @@ pub struct Completion {
     /// Not kept in the journal.
     #[serde(skip)]
     pub timing: Option<Timing>,
+    /// Of `content`, as far as the server sent them.
+    #[serde(default)]
+    pub logprobs: Logprobs,
 }
 
 /// One line of the stream.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Chunk {
-    message: Message,
+struct Chunk<'a> {
+    #[serde(borrow)]
+    message: Message<'a>,
+    #[serde(borrow, deserialize_with = "tokens")]
+    logprobs: Vec<Token<'a>>,
     done: bool,
     done_reason: Option<String>,
     prompt_eval_count: Option<u64>,
@@ -47,7 +55,16 @@ struct Chunk {
     error: Option<Value>,
 }
 
-impl Chunk {
+/// What the last line tells.
+#[derive(Debug, Default)]
+struct Last {
+    done_reason: Option<String>,
+    prompt_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    timing: Option<Timing>,
+}
+
+impl Chunk<'_> {
     /// A prompt that was in the cache took no time, and its duration may be left out.
     fn timing(&self) -> Option<Timing> {
         let of = |nanoseconds: Option<u64>| Duration::from_nanos(nanoseconds.unwrap_or(0));
@@ -61,8 +78,9 @@ impl Chunk {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Message {
-    content: String,
+struct Message<'a> {
+    #[serde(borrow)]
+    content: Cow<'a, str>,
 }
 
 impl Client {
@@ -121,28 +139,43 @@ impl Client {
 struct Answer<'a> {
     params: &'a ModelParams,
     content: String,
+    logprobs: Logprobs,
     watch: Watch,
-    last: Chunk,
+    last: Last,
 }
 
 impl<'a> Answer<'a> {
     fn new(params: &'a ModelParams) -> Self {
-        Self { params, content: String::new(), watch: Watch::default(), last: Chunk::default() }
+        Self {
+            params,
+            content: String::new(),
+            logprobs: Logprobs::default(),
+            watch: Watch::default(),
+            last: Last::default(),
+        }
     }
 
     /// Takes a line; true when it was the last.
     fn take(&mut self, line: &[u8]) -> Result<bool, InferError> {
-        let chunk: Chunk = serde_json::from_slice(line).map_err(|error| InferError::Garbage {
+        let chunk: Chunk<'_> = serde_json::from_slice(line).map_err(|error| InferError::Garbage {
             detail: format!("a line that is not JSON, column {}", error.column()),
         })?;
         if let Some(error) = &chunk.error {
             return Err(InferError::from_line(error));
         }
-        self.content.push_str(&chunk.message.content);
-        self.stop_runaway(&chunk.message.content)?;
-        let done = chunk.done;
-        self.last = chunk;
-        Ok(done)
+        let words = chunk.message.content.as_ref();
+        self.content.push_str(words);
+        self.logprobs.take(words, self.content.len(), &chunk.logprobs);
+        self.stop_runaway(words)?;
+        if chunk.done {
+            self.last = Last {
+                timing: chunk.timing(),
+                done_reason: chunk.done_reason,
+                prompt_tokens: chunk.prompt_eval_count,
+                output_tokens: chunk.eval_count,
+            };
+        }
+        Ok(chunk.done)
     }
 
     fn stop_runaway(&mut self, added: &str) -> Result<(), InferError> {
@@ -157,14 +190,15 @@ impl<'a> Answer<'a> {
 
     fn finish(self) -> Result<Completion, InferError> {
         let num_ctx = u64::from(self.params.num_ctx);
-        if let Some(prompt_tokens) = self.last.prompt_eval_count.filter(|tokens| *tokens + 1 >= num_ctx) {
+        if let Some(prompt_tokens) = self.last.prompt_tokens.filter(|tokens| *tokens + 1 >= num_ctx) {
             return Err(InferError::PromptCut { prompt_tokens, num_ctx });
         }
         let completion = Completion {
             content: self.content,
-            prompt_tokens: self.last.prompt_eval_count,
-            output_tokens: self.last.eval_count,
-            timing: self.last.timing(),
+            prompt_tokens: self.last.prompt_tokens,
+            output_tokens: self.last.output_tokens,
+            timing: self.last.timing,
+            logprobs: self.logprobs,
         };
         match self.last.done_reason.as_deref() {
             Some("length") => Err(InferError::AnswerCut { partial: Partial::new(completion) }),

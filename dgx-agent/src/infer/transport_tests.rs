@@ -67,6 +67,23 @@ async fn an_answer_cut_into_single_bytes_is_read_whole() {
 }
 
 #[tokio::test]
+async fn logprobs_are_those_of_the_words_and_other_shapes_are_none() {
+    let said = |content: &str, logprobs: serde_json::Value| {
+        format!("{}\n", serde_json::json!({"message": {"content": content}, "logprobs": logprobs}))
+    };
+    let one = serde_json::json!([{"token": "{\"", "logprob": -0.5, "bytes": [123, 34], "top_logprobs": []}]);
+    let known = ask_text(format!("{JSON}{}{}", said("{\"", one), end("stop", 50))).await.unwrap();
+    let probability = known.logprobs.probability(&(0..2)).expect("known");
+    assert!((probability - (-0.5f64).exp()).abs() < 1e-4, "{probability}");
+    for other in
+        [serde_json::json!({"content": [{"token": "x"}]}), serde_json::json!(null), serde_json::json!(true)]
+    {
+        let unknown = ask_text(format!("{JSON}{}{}", said("{}", other), end("stop", 50))).await.unwrap();
+        assert_eq!((unknown.content.as_str(), unknown.logprobs.probability(&(0..2))), ("{}", None));
+    }
+}
+
+#[tokio::test]
 async fn metrics_may_be_absent() {
     let completion = ask_text(format!("{JSON}{}{{\"done\":true}}\n", line("{}"))).await.unwrap();
     assert_eq!(completion, Completion { content: "{}".into(), ..Completion::default() });
@@ -93,8 +110,12 @@ async fn an_error_line_under_200_is_an_error() {
 #[tokio::test]
 async fn cut_answers_and_cut_prompts_are_no_answers() {
     let cut = ask_text(format!("{JSON}{}{}", line("{"), end("length", 50))).await;
-    let partial =
-        Completion { content: "{".into(), prompt_tokens: Some(50), output_tokens: Some(7), timing: None };
+    let partial = Completion {
+        content: "{".into(),
+        prompt_tokens: Some(50),
+        output_tokens: Some(7),
+        ..Completion::default()
+    };
     assert_eq!(cut, Err(InferError::AnswerCut { partial: Partial::new(partial) }));
     let silent = ask_text(format!("{JSON}{}{}", line("{}"), end("stop", 999))).await;
     assert_eq!(silent, Err(InferError::PromptCut { prompt_tokens: 999, num_ctx: 1000 }));

@@ -11,8 +11,12 @@ fn key(number: u8) -> Key {
 }
 
 fn kept(content: &str) -> Kept {
-    let completion =
-        Completion { content: content.into(), prompt_tokens: Some(3), output_tokens: Some(2), timing: None };
+    let completion = Completion {
+        content: content.into(),
+        prompt_tokens: Some(3),
+        output_tokens: Some(2),
+        ..Completion::default()
+    };
     Kept { completion, prompt_tokens: 6, output_tokens: 2 }
 }
 

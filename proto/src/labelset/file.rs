@@ -65,6 +65,8 @@ pub(super) struct RuleFile {
 pub enum OnInvalid {
     #[default]
     Drop,
+    /// It stays, without a normal form, with half its confidence where it has one.
+    Lower,
     /// It stays, without a normal form.
     Keep,
 }

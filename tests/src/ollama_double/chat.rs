@@ -21,6 +21,8 @@ pub(crate) struct Request {
     #[serde(default = "yes")]
     truncate: bool,
     #[serde(default)]
+    logprobs: bool,
+    #[serde(default)]
     format: Option<Value>,
     #[serde(default)]
     think: Option<bool>,
@@ -76,6 +78,8 @@ pub(crate) struct Durations {
 pub(crate) struct Reply {
     pub model: String,
     pub stream: bool,
+    /// With the probability of each token.
+    pub logprobs: bool,
     pub content: String,
     pub whole: bool,
     /// As Ollama counts them: of what it read, not of what it was sent.
@@ -130,6 +134,7 @@ impl Reply {
         Ok(Self {
             model: request.model,
             stream: request.stream,
+            logprobs: request.logprobs,
             content: if whole { content } else { answer::cut(&content, num_predict) },
             whole,
             // What is longer than the context was cut, in silence.

@@ -212,9 +212,12 @@ async fn chat(State(app): State<App>, body: Bytes) -> Response {
             _ => End::Done(end),
         };
         let delivery = Delivery { pace: Duration::from_millis(app.faults.pace), slot };
-        return stream::ndjson(&reply.model, &reply.content, &end, delivery);
+        return stream::ndjson(&reply, &end, delivery);
     }
     end["message"]["content"] = json!(reply.content);
+    if reply.logprobs {
+        end["logprobs"] = stream::tokens(&reply.content);
+    }
     ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], end.to_string()).into_response()
 }
 

@@ -12,7 +12,7 @@ use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::now;
+use super::{Reply, now};
 
 /// Characters of the answer in one line.
 pub(crate) const DELTA: usize = 40;
@@ -30,10 +30,28 @@ pub(super) enum End {
     Never,
 }
 
+/// Characters of a token, where tokens are told.
+const TOKEN: usize = 4;
+
 /// A line with words of the answer, and its end.
-pub(crate) fn line(model: &str, delta: &str) -> String {
+pub(crate) fn line(model: &str, delta: &str, logprobs: bool) -> String {
     let message = json!({"role": "assistant", "content": delta});
-    format!("{}\n", json!({"model": model, "created_at": now(), "message": message, "done": false}))
+    let mut line = json!({"model": model, "created_at": now(), "message": message, "done": false});
+    if logprobs {
+        line["logprobs"] = tokens(delta);
+    }
+    format!("{line}\n")
+}
+
+/// Its tokens, each as likely as its letters have it: another text has other ones, the same the same.
+pub(crate) fn tokens(words: &str) -> Value {
+    let chars: Vec<char> = words.chars().collect();
+    let told = chars.chunks(TOKEN).map(|token| {
+        let token = String::from_iter(token);
+        let doubt: u32 = token.bytes().map(u32::from).sum::<u32>() % 50;
+        json!({"token": token, "logprob": -f64::from(doubt) / 100.0, "bytes": token.as_bytes()})
+    });
+    told.collect()
 }
 
 /// How it goes out.
@@ -44,13 +62,13 @@ pub(super) struct Delivery {
     pub slot: OwnedSemaphorePermit,
 }
 
-pub(super) fn ndjson(model: &str, content: &str, end: &End, delivery: Delivery) -> Response {
-    let chars: Vec<char> = content.chars().collect();
+pub(super) fn ndjson(reply: &Reply, end: &End, delivery: Delivery) -> Response {
+    let chars: Vec<char> = reply.content.chars().collect();
     let mut lines = String::new();
     let deltas = chars.chunks(DELTA).take(if matches!(end, End::Never) { 1 } else { usize::MAX });
     for delta in deltas {
         let delta: String = delta.iter().collect();
-        lines.push_str(&line(model, &delta));
+        lines.push_str(&line(&reply.model, &delta, reply.logprobs));
     }
     if let End::Done(end) = end {
         lines.push_str(&format!("{end}\n"));

@@ -118,7 +118,7 @@ impl Sim {
         let request = Request::parse(body)?;
         let page = self.page(request.page());
         let reply = Reply::to(&self.app, request, Next::Answer).await?;
-        let (first, rest) = speak::lines(&reply.model, &reply.content, self.plan.delta);
+        let (first, rest) = speak::lines(&reply, &reply.content, self.plan.delta);
         let prepared = Arc::new(Prepared { reply, page, first, rest });
         let mut all = lock(&self.prepared);
         if let Some(kept) = self.kept.as_ref().filter(|_| all.len() < KEPT && !body.contains(&b'\n')) {

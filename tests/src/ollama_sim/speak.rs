@@ -17,7 +17,7 @@ use crate::ollama_double::{
     answer::{cut, tokens},
     chat::runner_stopped,
     error,
-    stream::line,
+    stream::{line, tokens as tokens_of},
 };
 
 /// Of the work, until the prompt is read: then the first words come.
@@ -28,9 +28,10 @@ const BLANKS: &str = "\n\n\n\n\n\n\n\n";
 const BLANK_LINES: usize = 16;
 
 /// The first line of an answer, and the others but the last.
-pub(super) fn lines(model: &str, content: &str, delta: usize) -> (Bytes, Bytes) {
+pub(super) fn lines(reply: &Reply, content: &str, delta: usize) -> (Bytes, Bytes) {
     let chars: Vec<char> = content.chars().collect();
-    let mut deltas = chars.chunks(delta.max(1)).map(|delta| line(model, &String::from_iter(delta)));
+    let mut deltas =
+        chars.chunks(delta.max(1)).map(|delta| line(&reply.model, &String::from_iter(delta), reply.logprobs));
     let first = deltas.next().unwrap_or_default();
     (first.into(), deltas.collect::<String>().into())
 }
@@ -168,9 +169,8 @@ impl Told {
     fn streamed(mut self) -> Response {
         let sim = self.visit.sim.clone();
         let own = self.fault.map(|_| self.last());
-        let model = self.prepared.reply.model.clone();
         let (first, rest) = match &own {
-            Some(last) => lines(&model, &last.content, sim.plan.delta),
+            Some(last) => lines(&self.prepared.reply, &last.content, sim.plan.delta),
             None => (self.prepared.first.clone(), self.prepared.rest.clone()),
         };
         let end = async move {
@@ -207,7 +207,7 @@ impl Told {
 /// White space until `num_predict`, unless the caller has had enough.
 fn whitespace(visit: Visit, prepared: &Prepared, seat: Seat) -> Response {
     let reply = &prepared.reply;
-    let write: Bytes = line(&reply.model, BLANKS).repeat(BLANK_LINES).into();
+    let write: Bytes = line(&reply.model, BLANKS, reply.logprobs).repeat(BLANK_LINES).into();
     let writes = reply.num_predict.min(1 << 20) / BLANK_LINES + 1;
     let mut end = reply.clone();
     end.whole = false;
@@ -238,6 +238,9 @@ async fn stall_midway(visit: Visit, prepared: Arc<Prepared>) -> Response {
 fn json_answer(reply: &Reply, content: &str, durations: &Durations) -> Response {
     let mut body = reply.end(durations);
     body["message"]["content"] = json!(content);
+    if reply.logprobs {
+        body["logprobs"] = tokens_of(content);
+    }
     ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], body.to_string()).into_response()
 }
 

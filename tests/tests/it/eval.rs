@@ -11,7 +11,7 @@ use std::{
 use e2e::{
     batch_files::{BatchFiles, PageFile},
     corpus::{copy_examples, examples},
-    harness::{Agent, ArgillaStandIn, Control, agent_run_json, binary},
+    harness::{Agent, ArgillaStandIn, Control, OllamaDouble, agent_run_json, binary},
     sme::truth::Truth,
 };
 use proto::{
@@ -352,4 +352,62 @@ async fn a_fit_is_stored_where_the_agent_looks_and_few_spans_are_refused() {
     place.write("few", &pages[..199]).await;
     let why = place.refused(&["few", "--truth", &path, "--fit"], 1);
     assert!(why.contains("IMO, has 199"), "{why}");
+}
+
+#[tokio::test]
+async fn a_fit_reaches_the_next_batch_and_leaves_the_one_before() {
+    let place = Place::new();
+    copy_examples(Path::new(&place.root)).unwrap();
+    place.control.json(&["lake", "init"]).unwrap();
+    place.control.json(&["ocr", "load"]).unwrap();
+    let double = OllamaDouble::start(place.folder.path(), &[]).unwrap();
+    let run = |batch: &str| {
+        let args = ["--engine", "ollama", "--model", "stand-in", "--ollama-url", &double.url];
+        agent_run_json(Path::new(&place.root), batch, &args).unwrap()
+    };
+    let confidences = async |batch: &str| {
+        let files = place.files(batch);
+        let mut found = BTreeMap::new();
+        for object in files.store.list_sorted(&files.keys.parts(PartKind::Suggestions)).await.unwrap() {
+            for row in read_all::<Suggestion>(&files.store, &object.key).await.unwrap() {
+                found.insert(row.span_id, (row.label, row.confidence));
+            }
+        }
+        found
+    };
+    place.control.json(&["batch", "create", "raw", "--all"]).unwrap();
+    let summary = run("raw");
+    let raw = confidences("raw").await;
+    let known = raw.values().filter_map(|(_, confidence)| *confidence).collect::<Vec<_>>();
+    assert!(known.len() * 20 > raw.len() * 19, "{} of {}", known.len(), raw.len());
+    assert!(known.iter().all(|confidence| (0.0..=1.0).contains(confidence)));
+    assert!(summary["provenance"]["options"].get(Calibration::OPTION).is_none());
+
+    let truth = examples().join("truth.parquet");
+    let (report, _) = place.eval(&["raw", "--truth", truth.to_str().unwrap(), "--fit"]);
+    let files = place.files("raw");
+    let stored = files.store.list_sorted(keys::CALIBRATION).await.unwrap();
+    let fit: Calibration = serde_json::from_slice(&files.store.get(&stored[0].key).await.unwrap()).unwrap();
+    assert!(!fit.labels.is_empty() && report["fit"]["too_few"].as_object().unwrap().len() > 3, "{report}");
+
+    place.control.json(&["batch", "create", "calibrated", "--all"]).unwrap();
+    let summary = run("calibrated");
+    let option = summary["provenance"]["options"][Calibration::OPTION].as_str().unwrap_or_default();
+    assert_eq!(option.len(), 64, "{summary}");
+    let calibrated = confidences("calibrated").await;
+    assert_eq!(calibrated.len(), raw.len());
+    for (span, (label, confidence)) in &calibrated {
+        let expected = raw[span].1.and_then(|raw| fit.calibrated(label, raw));
+        assert_eq!(*confidence, expected, "{label}: null for a label that was not fitted");
+    }
+    assert!(calibrated.values().any(|(_, confidence)| confidence.is_some()));
+    let why = place.refused(&["calibrated", "--truth", truth.to_str().unwrap(), "--fit"], 1);
+    assert!(why.contains("only raw ones can be fitted"), "{why}");
+
+    // What began raw stays raw, a part that is done again too: the choice is pinned.
+    for gone in [files.keys.part(PartKind::Commits, 0), files.keys.manifest()] {
+        fs::remove_file(Path::new(&place.root).join(gone.as_str())).unwrap();
+    }
+    run("raw");
+    assert_eq!(confidences("raw").await, raw);
 }

@@ -24,6 +24,7 @@ pub(super) fn cases() -> Vec<Case<Target>> {
         whole => "chat, whole",
         streamed => "chat, streamed: NDJSON to done",
         same => "whole and streamed say the same",
+        logprobs => "logprobs: the tokens of a line are its words",
         obeys => "format: a JSON schema is obeyed",
         agent => "the agent's prompt and schema",
         length => "done_reason length at num_predict",
@@ -172,6 +173,35 @@ async fn same(target: &Target) -> Result<Seen> {
     let last = lines.last().context("a last line")?;
     ensure!(whole["prompt_eval_count"] == last["prompt_eval_count"], "the prompt is counted alike");
     Ok(Seen::default())
+}
+
+/// Asked for, each line has the tokens of its words; where a character is made of several, each stands as U+FFFD.
+async fn logprobs(target: &Target) -> Result<Seen> {
+    let mut seen = Seen::default();
+    let properties = json!({"list": {"type": "array", "items": {"enum": ["Côte", "9074729"]}, "minItems": 3, "maxItems": 3}});
+    let mut body =
+        target.chat(&json!({"type": "object", "properties": properties, "required": ["list"]}), 256);
+    body["logprobs"] = json!(true);
+    let whole = target.post("/api/chat", &body).await?.json(200)?;
+    let tokens = whole["logprobs"].as_array().context("a list beside the message")?;
+    for token in tokens {
+        ensure!(token["token"].is_string() && token["bytes"].is_array(), "{token}");
+        ensure!(token["logprob"].as_f64().is_some_and(|logprob| logprob <= 1e-6), "{token}");
+    }
+    seen.note(format!("whole: {} / {}", keys(&whole), keys(&tokens[0])));
+    let lines = target.post("/api/chat", &streaming(body.clone())).await?.lines()?;
+    let (last, before) = lines.split_last().context("no line")?;
+    ensure!(before.iter().any(|line| line["logprobs"].is_array()), "{}", before[0]);
+    seen.note(format!("last: {}", keys(last)));
+    // The agent's client takes every one of them.
+    let params = target.params();
+    let answer = client(&target.url)?.chat(streaming(body.clone()).to_string().into_bytes(), &params).await?;
+    let probability = answer.logprobs.probability(&(0..answer.content.len()));
+    ensure!(probability.is_some_and(|p| p > 0.0 && p <= 1.0), "{probability:?} of {:?}", answer.content);
+    body.as_object_mut().context("an object")?.shift_remove("logprobs");
+    let without = target.post("/api/chat", &streaming(body)).await?.lines()?;
+    ensure!(without.iter().all(|line| line.get("logprobs").is_none()), "sent unasked");
+    Ok(seen)
 }
 
 /// The content of a finished answer, as JSON.

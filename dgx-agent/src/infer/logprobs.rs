@@ -1,0 +1,222 @@
+//! How likely the model held each stretch of its answer.
+//!
+//! The server sends `logprobs` beside the words of a line, one a token. They are believed only where their tokens are
+//! that line's words; a character that several tokens make stands in them as U+FFFD each, and is believed, too. What
+//! a server left out is unknown, never guessed.
+
+use std::{borrow::Cow, fmt, ops::Range};
+
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+
+/// A token, as a line of the stream has it. Its `bytes` are those of `token`, so they tell nothing more.
+#[derive(Debug, Deserialize)]
+pub(super) struct Token<'a> {
+    #[serde(borrow)]
+    token: Cow<'a, str>,
+    logprob: f64,
+}
+
+/// The `logprobs` of a line: Ollama's list, or nothing, for a proxy may have another shape.
+pub(super) fn tokens<'de, D: Deserializer<'de>>(line: D) -> Result<Vec<Token<'de>>, D::Error> {
+    struct Tokens;
+    impl<'de> Visitor<'de> for Tokens {
+        type Value = Vec<Token<'de>>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of tokens")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut tokens = Vec::new();
+            while let Some(token) = list.next_element()? {
+                tokens.push(token);
+            }
+            Ok(tokens)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            Ok(Vec::new())
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+            Ok(Vec::new())
+        }
+    }
+    line.deserialize_any(Tokens)
+}
+
+/// The words of one line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
+struct Stretch {
+    /// Where they end in the answer, in bytes.
+    end: usize,
+    tokens: u32,
+    /// Minus the sum over its tokens, in ten-thousandths; None: not known.
+    surprise: Option<u64>,
+}
+
+/// As the journal has it, which holds one for each token of every answer.
+type Written = (usize, u32, Option<u64>);
+
+impl From<Written> for Stretch {
+    fn from((end, tokens, surprise): Written) -> Self {
+        Self { end, tokens, surprise }
+    }
+}
+
+impl From<Stretch> for Written {
+    fn from(stretch: Stretch) -> Self {
+        (stretch.end, stretch.tokens, stretch.surprise)
+    }
+}
+
+/// Of a whole answer, in its order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logprobs(Vec<Stretch>);
+
+impl Logprobs {
+    /// Takes a line: its words, which end at `end`, and its tokens.
+    pub(super) fn take(&mut self, words: &str, end: usize, tokens: &[Token<'_>]) {
+        if words.is_empty() {
+            return;
+        }
+        let known = !tokens.is_empty() && are_words(tokens, words);
+        let surprise = known.then(|| in_units(tokens.iter().map(|token| token.logprob).sum())).flatten();
+        let tokens = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
+        match self.0.last_mut() {
+            // Of a server that sends none, none are kept.
+            None if surprise.is_none() => return,
+            Some(last) if last.surprise.is_none() && surprise.is_none() => {
+                last.end = end;
+                return;
+            }
+            None if end > words.len() => {
+                self.0.push(Stretch { end: end - words.len(), tokens: 0, surprise: None });
+            }
+            _ => {}
+        }
+        self.0.push(Stretch { end, tokens, surprise });
+    }
+
+    /// The geometric mean of the probabilities of the tokens that a place of the answer touches, in bytes; None where
+    /// one of them is not known.
+    pub fn probability(&self, place: &Range<usize>) -> Option<f64> {
+        let first = self.0.partition_point(|stretch| stretch.end <= place.start);
+        let (mut surprise, mut tokens, mut reached) = (0u64, 0u32, place.start);
+        for stretch in &self.0[first..] {
+            if reached >= place.end {
+                break;
+            }
+            surprise = surprise.saturating_add(stretch.surprise?);
+            tokens = tokens.saturating_add(stretch.tokens);
+            reached = stretch.end;
+        }
+        #[allow(
+            clippy::cast_precision_loss,
+            reason = "a sum of some tokens' logarithms is far below 2^52 units"
+        )]
+        let mean = surprise as f64 / UNIT / f64::from(tokens);
+        (reached >= place.end && tokens > 0).then(|| (-mean).exp())
+    }
+}
+
+const UNIT: f64 = 1e4;
+
+/// None for what is no logarithm of a probability.
+fn in_units(logprob: f64) -> Option<u64> {
+    let surprise = (-logprob * UNIT).round();
+    // Rounding may lift a certain token a little above 1.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it lies between 0 and 1e15")]
+    (surprise > -1.0 && surprise < 1e15).then_some(surprise.max(0.0) as u64)
+}
+
+/// Whether the tokens, one after the other, are these words.
+fn are_words(tokens: &[Token<'_>], words: &str) -> bool {
+    let mut rest = words;
+    let mut parts = false;
+    for token in tokens {
+        for c in token.token.chars() {
+            if c == char::REPLACEMENT_CHARACTER && !rest.starts_with(c) {
+                parts = true;
+                continue;
+            }
+            if std::mem::take(&mut parts) {
+                // What the parts made is one or more characters, up to the next that is whole.
+                let Some(at) = rest.find(c).filter(|at| *at > 0) else { return false };
+                rest = &rest[at..];
+            }
+            let Some(after) = rest.strip_prefix(c) else { return false };
+            rest = after;
+        }
+    }
+    parts != rest.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(given: &[(&'static str, f64)]) -> Vec<Token<'static>> {
+        given.iter().map(|(token, logprob)| Token { token: (*token).into(), logprob: *logprob }).collect()
+    }
+
+    fn of(lines: &[(&str, &[(&'static str, f64)])]) -> Logprobs {
+        let (mut found, mut end) = (Logprobs::default(), 0);
+        for (words, given) in lines {
+            end += words.len();
+            found.take(words, end, &tokens(given));
+        }
+        found
+    }
+
+    #[test]
+    fn a_place_has_the_mean_of_the_tokens_it_touches() {
+        let found =
+            of(&[("{\"", &[("{\"", -9.0)]), ("IM", &[("IM", -1.0)]), ("O 9", &[("O", -2.0), (" 9", -3.0)])]);
+        let probability = |place| found.probability(&place).expect("known");
+        assert!((probability(2..4) - (-1.0f64).exp()).abs() < 1e-4);
+        assert!((probability(3..5) - (-2.0f64).exp()).abs() < 1e-4, "both lines");
+        assert!((probability(0..7) - (-3.75f64).exp()).abs() < 1e-4);
+        assert_eq!(found.probability(&(6..8)), None, "past the end");
+        assert_eq!(found.probability(&(3..3)), None, "nothing");
+    }
+
+    #[test]
+    fn what_does_not_line_up_is_unknown() {
+        let found =
+            of(&[("ab", &[("ab", -1.0)]), ("cd", &[]), ("ef", &[("xy", -1.0)]), ("gh", &[("gh", -1.0)])]);
+        assert!(found.probability(&(0..2)).is_some() && found.probability(&(6..8)).is_some());
+        for unknown in [1..3, 2..4, 4..6, 5..7] {
+            assert_eq!(found.probability(&unknown), None);
+        }
+        let late = of(&[("ab", &[]), ("cd", &[("cd", -1.0)])]);
+        assert!(late.probability(&(2..4)).is_some() && late.probability(&(1..3)).is_none());
+        assert_eq!(of(&[("ab", &[]), ("cd", &[])]), Logprobs::default());
+        assert_eq!(of(&[("a", &[("a", f64::NAN)])]).probability(&(0..1)), None);
+        assert_eq!(of(&[("a", &[("a", 0.5)])]).probability(&(0..1)), None, "no probability is above 1");
+    }
+
+    #[test]
+    fn characters_made_of_several_tokens_are_taken() {
+        let half = "\u{fffd}";
+        for (words, given) in [
+            ("船", vec![(half, -1.0), (half, -1.0), (half, -1.0)]),
+            ("a船b", vec![("a\u{fffd}", -1.0), (half, -1.0), ("\u{fffd}b", -1.0)]),
+            ("\u{fffd}x", vec![(half, -1.0), ("x", -1.0)]),
+        ] {
+            assert!(of(&[(words, &given)]).probability(&(0..words.len())).is_some(), "{words}");
+        }
+        for (words, given) in [("a", vec![("a\u{fffd}", -1.0)]), ("船x", vec![(half, -1.0), ("y", -1.0)])] {
+            assert_eq!(of(&[(words, &given)]).probability(&(0..1)), None, "{words}");
+        }
+    }
+}
