@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
-use proto::labelset::{Label, Labelset, Rule};
+use proto::labelset::{Label, Labelset, LabelsetError, Rule};
 
 use crate::ground::{GroundedSpan, MatchKind};
 use crate::offsets::CodePoints;
@@ -29,8 +29,10 @@ pub struct Rules {
 }
 
 impl Rules {
-    pub fn new(labelset: &Labelset) -> Self {
-        Self { labelset: labelset.clone() }
+    /// Compiles the patterns.
+    pub fn new(labelset: &Labelset) -> Result<Self, LabelsetError> {
+        labelset.compile()?;
+        Ok(Self { labelset: labelset.clone() })
     }
 
     /// The spans of a page, in order, none overlapping another.
@@ -89,15 +91,16 @@ fn is_free(found: &Found, place: &Range<usize>) -> bool {
 /// The values that a rule finds, in order. The next search begins where a value ends, not where what follows it
 /// does: that may be the cue of the next.
 fn values<'a>(rule: &'a Rule, text: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
-    let mut places = rule.regex.capture_locations();
+    let (regex, group) = (rule.regex(), rule.group());
+    let mut places = regex.capture_locations();
     let mut from = 0;
     std::iter::from_fn(move || {
         loop {
-            let whole = rule.regex.captures_read_at(&mut places, text, from)?;
+            let whole = regex.captures_read_at(&mut places, text, from)?;
             if whole.start() == text.len() {
                 return None;
             }
-            let (start, end) = places.get(rule.group).unwrap_or((whole.start(), whole.end()));
+            let (start, end) = places.get(group).unwrap_or((whole.start(), whole.end()));
             let next = text.ceil_char_boundary(whole.start() + 1);
             if is_border(text, start)
                 && is_border(text, end)
@@ -150,7 +153,7 @@ mod tests {
     use super::*;
 
     fn found(text: &str) -> Vec<(String, String, Option<String>)> {
-        let spans = Rules::new(&Labelset::embedded()).annotate(text);
+        let spans = Rules::new(&Labelset::embedded()).expect("it compiles").annotate(text);
         spans.into_iter().map(|span| (span.label, span.text, span.norm_value)).collect()
     }
 
@@ -223,8 +226,8 @@ mod tests {
     fn odd_rules_and_odd_pages_come_to_an_end() {
         let toml = Labelset::embedded().toml().replacen("value = '{{rfmos}}'", "value = 'x{0,3}'", 1);
         let labelset = Labelset::parse(&toml).expect("still a labelset");
-        assert_eq!(Rules::new(&labelset).annotate("IMO é"), []);
-        let rules = Rules::new(&Labelset::embedded());
+        assert_eq!(Rules::new(&labelset).expect("it compiles").annotate("IMO é"), []);
+        let rules = Rules::new(&Labelset::embedded()).expect("it compiles");
         for unit in ["a", "AB ", "1", "1234567 ", "\n", "Owner: ", "«А» ", "船"] {
             let started = std::time::Instant::now();
             rules.annotate(&unit.repeat(500_000 / unit.len()));
@@ -248,7 +251,7 @@ mod tests {
         ) {
             let text = pieces.concat();
             let chars: Vec<char> = text.chars().collect();
-            let spans = Rules::new(&Labelset::embedded()).annotate(&text);
+            let spans = Rules::new(&Labelset::embedded()).expect("it compiles").annotate(&text);
             for (n, span) in spans.iter().enumerate() {
                 prop_assert_eq!(span.mention, n);
                 prop_assert_eq!(chars[span.start..span.end].iter().collect::<String>(), span.text.clone());

@@ -183,7 +183,7 @@ fn bad_spec(pipeline: &Pipeline, keys: &BatchKeys, problem: &str) -> BatchError 
 
 fn batch_labelset(store: &Store, keys: &BatchKeys, spec: &BatchSpec) -> Result<Arc<Labelset>, BatchError> {
     let uri = store.uri_of(&keys.spec());
-    let labelset = Labelset::parse(&spec.labelset.toml)
+    let labelset = Labelset::known(&spec.labelset.toml)
         .map_err(|error| BatchError::BadData(format!("{uri}: {error}")))?;
     if labelset.sha256() != spec.labelset.sha256 {
         return Err(BatchError::BadData(format!(

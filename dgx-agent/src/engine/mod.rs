@@ -189,7 +189,13 @@ impl Annotator {
             false => None,
         };
         let provenance = provenance(engine, &labelset, ollama.as_ref().map(|ollama| ollama.identity()));
-        let rules = (engine != Engine::Ollama).then(|| Arc::new(RulesEngine::new(&labelset)));
+        let rules = match engine {
+            Engine::Ollama => None,
+            Engine::Rules | Engine::Hybrid => {
+                let rules = RulesEngine::new(&labelset);
+                Some(Arc::new(rules.map_err(|error| BatchError::BadData(error.to_string()))?))
+            }
+        };
         Ok(Self { labelset, rules, ollama: ollama.map(Arc::new), calibrate: None, provenance })
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::labelset::Labelset;
+use proto::labelset::{Labelset, LabelsetError};
 
 use super::{INTERNAL_ERROR, PageResult, PageSpan, Source, on_rayon};
 use crate::rules::Rules;
@@ -13,8 +13,8 @@ pub(super) struct RulesEngine {
 }
 
 impl RulesEngine {
-    pub fn new(labelset: &Labelset) -> Self {
-        Self { rules: Arc::new(Rules::new(labelset)) }
+    pub fn new(labelset: &Labelset) -> Result<Self, LabelsetError> {
+        Ok(Self { rules: Arc::new(Rules::new(labelset)?) })
     }
 
     pub async fn annotate(&self, text: Arc<str>) -> PageResult {

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use regex::{Regex, RegexBuilder};
-
-use super::{Lexicon, VALUE};
+use super::{Lexicon, VALUE, pattern::Pattern};
 
 /// The fragment between a cue and a value.
 const GAP: &str = "gap";
@@ -13,9 +11,8 @@ const GAP: &str = "gap";
 /// Fragments within fragments.
 const MAX_DEPTH: usize = 8;
 
-/// Longest expanded pattern, and largest compiled one, in bytes.
+/// Longest expanded pattern, in bytes.
 const MAX_PATTERN: usize = 1 << 20;
-const MAX_COMPILED: usize = 64 << 20;
 
 pub(super) struct Expander<'a> {
     fragments: &'a BTreeMap<String, String>,
@@ -32,24 +29,20 @@ impl<'a> Expander<'a> {
     }
 
     /// `^` and `$` are borders of lines; letters have case.
-    pub fn regex(&self, pattern: &str) -> Result<Regex, String> {
-        RegexBuilder::new(&self.expand(pattern, 0)?)
-            .multi_line(true)
-            .size_limit(MAX_COMPILED)
-            .build()
-            .map_err(|error| last_line(&error))
+    pub fn pattern(&self, pattern: &str) -> Result<Pattern, String> {
+        Pattern::new(self.expand(pattern, 0)?)
     }
 
     /// A cue (its blanks are any white space), a gap, the value in its group (its own, where it has one), and what
     /// follows it.
-    pub fn rule(&self, cues: &[String], value: &str, then: Option<&str>) -> Result<Regex, String> {
+    pub fn rule(&self, cues: &[String], value: &str, then: Option<&str>) -> Result<Pattern, String> {
         let cue = match cues {
             [] => String::new(),
             cues => format!(r"(?i:{})(?:{{{{{GAP}}}}})", cues.join("|").replace(' ', r"\s{1,3}")),
         };
         let group = format!("(?P<{VALUE}>");
         let value = if value.contains(&group) { value.to_owned() } else { format!("{group}{value})") };
-        self.regex(&format!("{cue}{value}{}", then.unwrap_or_default()))
+        self.pattern(&format!("{cue}{value}{}", then.unwrap_or_default()))
     }
 
     fn expand(&self, pattern: &str, depth: usize) -> Result<String, String> {
@@ -83,9 +76,4 @@ impl<'a> Expander<'a> {
         expanded.push_str(rest);
         Ok(expanded)
     }
-}
-
-/// The regex crate draws the pattern with a mark under the fault; expanded patterns are too long for that.
-fn last_line(error: &regex::Error) -> String {
-    error.to_string().lines().last().unwrap_or("the pattern does not compile").trim().to_owned()
 }

@@ -4,12 +4,13 @@
 //! question all come from it, and its bytes travel in the batch, so that no two stages can differ.
 //!
 //! ```text
-//! TOML ─► file (as written) ─► expand (fragments, lexicons) ─► Labelset: compiled rules, validators
+//! TOML ─► file (as written) ─► expand (fragments, lexicons) ─► Labelset: patterns, validators
 //! ```
 
 mod expand;
 mod file;
 mod lexicon;
+mod pattern;
 mod validators;
 
 #[cfg(test)]
@@ -23,6 +24,7 @@ use regex::Regex;
 pub use file::{Mention, OnInvalid, WorkedExample};
 pub use lexicon::Lexicon;
 use lexicon::fold;
+use pattern::Pattern;
 pub use validators::Validator;
 
 use crate::hash::sha256_hex;
@@ -49,7 +51,8 @@ pub enum LabelsetError {
     Label { labelset: String, label: String, problem: String },
 }
 
-/// A checked labelset: names are unique, patterns compile, examples are valid values of their label.
+/// A checked labelset: names are unique, patterns are regular expressions, and where it was parsed as a new one, they
+/// compile and examples are valid values of their label.
 #[derive(Debug, Clone)]
 pub struct Labelset {
     pub name: String,
@@ -81,7 +84,9 @@ pub struct Label {
     pub on_invalid: OnInvalid,
     pub rules: Vec<Rule>,
     validator: Option<Validator>,
-    stop: Option<Regex>,
+    /// Matches each example whole.
+    whole: Option<Pattern>,
+    stop: Option<Pattern>,
     rank: usize,
 }
 
@@ -89,9 +94,7 @@ pub struct Label {
 /// fast engine of the regex crate: the value, and the cue where there is one, must stand at them.
 #[derive(Debug, Clone)]
 pub struct Rule {
-    pub regex: Regex,
-    /// The group of `regex` that is the value.
-    pub group: usize,
+    pattern: Pattern,
     /// Whether the match begins with a cue.
     pub has_cue: bool,
 }
@@ -112,11 +115,21 @@ impl Labelset {
     /// The labelset for documents about fishing vessels. It is compiled once; copies share that.
     pub fn embedded() -> Self {
         static LABELSET: LazyLock<Labelset> =
-            LazyLock::new(|| Labelset::parse(EMBEDDED).expect("a test parses the embedded labelset"));
+            LazyLock::new(|| Labelset::known(EMBEDDED).expect("a test parses the embedded labelset"));
         LABELSET.clone()
     }
 
+    /// A new one: all of it is checked.
     pub fn parse(toml: &str) -> Result<Self, LabelsetError> {
+        let labelset = Self::known(toml)?;
+        labelset.compile()?;
+        labelset.each(Label::check_examples)?;
+        Ok(labelset)
+    }
+
+    /// One that was parsed before, as that of a batch. Its patterns are compiled when they are first used; before
+    /// that, [`compile`](Self::compile) it.
+    pub fn known(toml: &str) -> Result<Self, LabelsetError> {
         let file: file::LabelsetFile = toml::from_str(toml)?;
         let whole = |problem: String| LabelsetError::Whole { labelset: file.name.clone(), problem };
         file.check().map_err(whole)?;
@@ -153,6 +166,22 @@ impl Labelset {
             by_name,
             toml: toml.to_owned(),
             sha256: sha256_hex(toml),
+        })
+    }
+
+    /// Compiles all patterns that are not yet.
+    pub fn compile(&self) -> Result<(), LabelsetError> {
+        self.each(Label::compile)
+    }
+
+    fn each(&self, check: fn(&Label) -> Result<(), String>) -> Result<(), LabelsetError> {
+        self.labels.iter().try_for_each(|label| {
+            let named = |problem| LabelsetError::Label {
+                labelset: self.name.clone(),
+                label: label.name.clone(),
+                problem,
+            };
+            check(label).map_err(named)
         })
     }
 
@@ -200,7 +229,45 @@ impl Label {
 
     /// How many bytes of `value` come before the words that end a value of this label.
     pub fn length_before_stop(&self, value: &str) -> usize {
-        self.stop.as_ref().and_then(|stop| stop.find(value)).map_or(value.len(), |found| found.start())
+        self.stop
+            .as_ref()
+            .and_then(|stop| stop.regex().find(value))
+            .map_or(value.len(), |found| found.start())
+    }
+}
+
+impl Label {
+    fn compile(&self) -> Result<(), String> {
+        for (n, rule) in self.rules.iter().enumerate() {
+            rule.pattern.compile().map_err(|problem| format!("rule {}: {problem}", n + 1))?;
+        }
+        let problem = |what: &'static str| move |problem| format!("{what}: {problem}");
+        self.stop.as_ref().map(Pattern::compile).transpose().map_err(problem("stop"))?;
+        self.whole.as_ref().map(Pattern::compile).transpose().map_err(problem("pattern"))?;
+        Ok(())
+    }
+
+    fn check_examples(&self) -> Result<(), String> {
+        for example in &self.examples {
+            if self.whole.as_ref().is_some_and(|whole| !whole.regex().is_match(example)) {
+                return Err(format!("the example {example:?} does not match its pattern"));
+            }
+            if self.check_strictly(example) == Verdict::Invalid {
+                return Err(format!("the example {example:?} fails its validator"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Rule {
+    pub fn regex(&self) -> &Regex {
+        self.pattern.regex()
+    }
+
+    /// The group of the regex that is the value.
+    pub fn group(&self) -> usize {
+        self.regex().capture_names().position(|name| name == Some(VALUE)).unwrap_or(0)
     }
 }
 
@@ -212,8 +279,13 @@ struct Compiler<'a> {
 
 impl Compiler<'_> {
     fn label(&self, file: &file::LabelFile, rank: usize) -> Result<Label, String> {
-        let stop = file.stop.as_ref().map(|stop| self.expander.regex(stop)).transpose();
-        let label = Label {
+        if file.examples.len() < MIN_EXAMPLES {
+            return Err(format!("needs {MIN_EXAMPLES} examples"));
+        }
+        let whole =
+            file.pattern.as_ref().map(|pattern| self.expander.pattern(&format!(r"\A(?:{pattern})\z")));
+        let stop = file.stop.as_ref().map(|stop| self.expander.pattern(stop));
+        Ok(Label {
             name: file.name.clone(),
             title: file.title.clone(),
             description: file.description.clone(),
@@ -230,19 +302,17 @@ impl Compiler<'_> {
                 })
                 .collect::<Result<_, _>>()?,
             validator: self.validator(file)?,
-            stop: stop.map_err(|problem| format!("stop: {problem}"))?,
+            whole: whole.transpose().map_err(|problem| format!("pattern: {problem}"))?,
+            stop: stop.transpose().map_err(|problem| format!("stop: {problem}"))?,
             rank,
-        };
-        self.check_examples(file, &label)?;
-        Ok(label)
+        })
     }
 
     fn rule(&self, label: &file::LabelFile, rule: &file::RuleFile) -> Result<Rule, String> {
         let value = rule.value.as_ref().or(label.pattern.as_ref());
         let value = value.ok_or("needs a value, or the label a pattern")?;
-        let regex = self.expander.rule(&rule.cues, value, rule.then.as_deref())?;
-        let group = regex.capture_names().position(|name| name == Some(VALUE)).unwrap_or(0);
-        Ok(Rule { regex, group, has_cue: !rule.cues.is_empty() })
+        let pattern = self.expander.rule(&rule.cues, value, rule.then.as_deref())?;
+        Ok(Rule { pattern, has_cue: !rule.cues.is_empty() })
     }
 
     fn validator(&self, file: &file::LabelFile) -> Result<Option<Validator>, String> {
@@ -257,28 +327,5 @@ impl Compiler<'_> {
             (None, Some(_)) => Err("has a lexicon, but no validator that reads it".to_owned()),
             (Some(kind), lexicon) => Validator::new(kind, lexicon).map(Some),
         }
-    }
-
-    fn check_examples(&self, file: &file::LabelFile, label: &Label) -> Result<(), String> {
-        if label.examples.len() < MIN_EXAMPLES {
-            return Err(format!("needs {MIN_EXAMPLES} examples"));
-        }
-        let pattern = match &file.pattern {
-            Some(pattern) => Some(
-                self.expander
-                    .regex(&format!(r"\A(?:{pattern})\z"))
-                    .map_err(|problem| format!("pattern: {problem}"))?,
-            ),
-            None => None,
-        };
-        for example in &label.examples {
-            if pattern.as_ref().is_some_and(|pattern| !pattern.is_match(example)) {
-                return Err(format!("the example {example:?} does not match its pattern"));
-            }
-            if label.check_strictly(example) == Verdict::Invalid {
-                return Err(format!("the example {example:?} fails its validator"));
-            }
-        }
-        Ok(())
     }
 }

@@ -25,7 +25,7 @@ fn refused(toml: &str) -> String {
 
 #[test]
 fn the_embedded_labelset_is_whole() {
-    let labelset = Labelset::embedded();
+    let labelset = Labelset::parse(Labelset::embedded().toml()).expect("all of it is right");
     let names: Vec<&str> = labelset.labels.iter().map(|label| label.name.as_str()).collect();
     let expected = [
         "VESSEL_NAME",
@@ -80,9 +80,9 @@ fn a_rule_takes_cue_gap_value_and_what_follows() {
     let labelset = Labelset::parse(&toml).expect("parses");
     let rule = &labelset.labels[0].rules[0];
     let find = |text: &str| {
-        rule.regex
+        rule.regex()
             .captures(text)
-            .and_then(|found| found.get(rule.group))
+            .and_then(|found| found.get(rule.group()))
             .map(|value| value.as_str().to_owned())
     };
     assert_eq!(find("NOM\nDE: éa1").as_deref(), Some("éa"));

@@ -13,7 +13,7 @@ pub(crate) struct Answerer {
 
 impl Default for Answerer {
     fn default() -> Self {
-        Self { rules: Rules::new(&Labelset::embedded()) }
+        Self { rules: Rules::new(&Labelset::embedded()).expect("it compiles") }
     }
 }
 

@@ -33,8 +33,8 @@ pub struct Plan {
     /// A request that hangs has its connection closed after so long; without it, never.
     #[arg(long, value_name = "MS")]
     pub hang_ms: Option<u64>,
-    /// Characters of the answer in one line.
-    #[arg(long, value_name = "CHARS", default_value_t = crate::ollama_double::stream::DELTA)]
+    /// Characters of the answer in one line: Ollama sends one a token.
+    #[arg(long, value_name = "CHARS", default_value_t = 4)]
     pub delta: usize,
     /// Write each body that comes for the first time here, a line each (some thousands at most).
     #[arg(long, value_name = "FILE")]

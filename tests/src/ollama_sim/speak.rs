@@ -36,6 +36,14 @@ pub(super) fn lines(reply: &Reply, content: &str, delta: usize) -> (Bytes, Bytes
     (first.into(), deltas.collect::<String>().into())
 }
 
+/// Slices of `lines`, one a line.
+fn each_line(mut lines: Bytes) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || {
+        let end = lines.iter().position(|byte| *byte == b'\n')? + 1;
+        Some(lines.split_to(end))
+    })
+}
+
 pub(super) async fn speak(visit: Visit, prepared: Arc<Prepared>) -> Response {
     let sim = visit.sim.clone();
     let fault = match sim.fault(&prepared.page) {
@@ -101,17 +109,19 @@ async fn hang(sim: &Sim) {
     }
 }
 
-/// No time, no queue: in one write.
+/// No time, no queue; but each line in a write of its own, as Ollama flushes each token.
 fn at_once(visit: Visit, prepared: &Prepared) -> Response {
     let reply = &prepared.reply;
     let durations = Durations { total: 3000, load: 0, prompt_eval: 1000, eval: 1000 };
     let answer = if reply.stream {
-        let end = reply.last_line(&durations);
-        let mut body = Vec::with_capacity(prepared.first.len() + prepared.rest.len() + end.len());
-        body.extend_from_slice(&prepared.first);
-        body.extend_from_slice(&prepared.rest);
-        body.extend_from_slice(end.as_bytes());
-        ndjson(stream::iter([Ok(Bytes::from(body))]))
+        let end = Bytes::from(reply.last_line(&durations));
+        let lines = [prepared.first.clone()].into_iter().chain(each_line(prepared.rest.clone())).chain([end]);
+        // The writer flushes when there is nothing to write for a moment.
+        let flushed = stream::iter(lines.filter(|line| !line.is_empty())).then(|line| async {
+            tokio::task::yield_now().await;
+            Ok(line)
+        });
+        ndjson(flushed)
     } else {
         json_answer(reply, &reply.content, &durations)
     };

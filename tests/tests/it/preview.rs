@@ -151,7 +151,7 @@ async fn real_pages(root: &Path) -> Vec<PageFile> {
             }
         }
     }
-    let rules = Rules::new(&Labelset::embedded());
+    let rules = Rules::new(&Labelset::embedded()).expect("it compiles");
     let page = |((doc_id, page_num), page): ((String, i32), OcrPage)| {
         let text = page.text.unwrap_or_default();
         let mut file = PageFile::new(&doc_id, page_num, &text, &[]);
