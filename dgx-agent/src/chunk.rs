@@ -251,7 +251,7 @@ mod tests {
         #[test]
         fn pieces_united_are_the_page(text in rows(), bytes in 200usize..900, overlap in 80usize..400) {
             let labelset = Labelset::embedded();
-            let rules = crate::rules::Rules::new(&labelset);
+            let rules = crate::rules::Rules::new(&labelset).expect("it compiles");
             let spans = overlapping(&text, of(bytes), overlap).into_iter().flat_map(|piece| {
                 rules.annotate(&piece.text).into_iter().map(move |span| GroundedSpan {
                     start: span.start + piece.start,
