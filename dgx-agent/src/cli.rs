@@ -64,6 +64,9 @@ pub struct ServeArgs {
     /// Answer Prometheus at http://HOST:PORT/metrics, loopback; without it: not at all [env: DGX_AGENT_METRICS]
     #[arg(long, value_name = "HOST:PORT")]
     pub metrics: Option<String>,
+    /// Batches that run at once; they share the model server by their weights
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub jobs: u32,
     /// Where jobs and the journal are kept over restarts [env: DGX_AGENT_STATE_DIR] [default: ./agent-state]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
@@ -146,6 +149,9 @@ pub struct EngineArgs {
     /// pages. 0: keep none
     #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = size)]
     pub journal_keep: u64,
+    /// How long requests at the model server are waited for after the first SIGTERM or Ctrl-C; the second drops them
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=3600))]
+    pub drain_timeout: u32,
 }
 
 /// The least journal that is worth its files.

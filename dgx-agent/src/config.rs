@@ -5,7 +5,7 @@
 //! ```
 //! An empty variable is an unset one. Secrets live in [`Endpoint`], which shows them as REDACTED.
 
-use std::{fs, net::SocketAddr, num::NonZeroU32, path::PathBuf};
+use std::{fs, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use proto::{ids::BatchId, labelset::Labelset, store::Env};
 
@@ -36,6 +36,9 @@ pub struct ServeConfig {
     /// Loopback, as `listen`.
     pub metrics: Option<SocketAddr>,
     pub state_dir: PathBuf,
+    /// Batches that run at once.
+    pub jobs: usize,
+    pub drain_timeout: Duration,
     pub engine: EngineConfig,
 }
 
@@ -50,6 +53,7 @@ pub struct RunConfig {
     /// Where the journal is kept; without it there is none.
     pub state_dir: Option<PathBuf>,
     pub json: bool,
+    pub drain_timeout: Duration,
     pub engine: EngineConfig,
 }
 
@@ -96,6 +100,8 @@ impl ServeConfig {
                 .state_dir
                 .or_else(|| var(vars, env::STATE_DIR).map(PathBuf::from))
                 .unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
+            jobs: args.jobs as usize,
+            drain_timeout: Duration::from_secs(args.engine.drain_timeout.into()),
             engine: EngineConfig::resolve(args.engine, vars)?,
         })
     }
@@ -111,6 +117,7 @@ impl RunConfig {
             asked_model: args.engine.model.clone(),
             state_dir: args.state_dir.or_else(|| var(vars, env::STATE_DIR).map(PathBuf::from)),
             json: args.json,
+            drain_timeout: Duration::from_secs(args.engine.drain_timeout.into()),
             engine: EngineConfig::resolve(args.engine, vars)?,
         })
     }

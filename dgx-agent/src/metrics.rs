@@ -22,7 +22,7 @@ use crate::{
     infer::{Move, Reason},
     jobs::{
         Jobs,
-        job::{Job, JobState},
+        job::{Job, JobProgress, JobState},
     },
 };
 
@@ -30,8 +30,14 @@ use crate::{
 pub static METRICS: Metrics = Metrics::new();
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-const STATES: [JobState; 5] =
-    [JobState::Queued, JobState::Running, JobState::Complete, JobState::Failed, JobState::Cancelled];
+const STATES: [JobState; 6] = [
+    JobState::Queued,
+    JobState::Running,
+    JobState::Paused,
+    JobState::Complete,
+    JobState::Failed,
+    JobState::Cancelled,
+];
 
 /// What only grows.
 #[derive(Debug)]
@@ -110,10 +116,23 @@ impl Metrics {
             let count = jobs.iter().filter(|job| job.state == state).count();
             family.sample(&[("state", &state.to_string())], count as u64);
         }
-        let running = jobs.iter().find(|job| job.state == JobState::Running).map(|job| &job.progress);
-        let now = running.cloned().unwrap_or_default();
-        text.gauge("batch_pages", "Pages of the running batch.", now.pages);
-        text.gauge("batch_pages_done", "Pages of the running batch with an outcome.", now.counts.pages);
+        let running = jobs.iter().filter(|job| job.state == JobState::Running).map(|job| &job.progress);
+        // Pages and requests add up; the model server is one.
+        let now = running.fold(JobProgress::default(), |mut now, job| {
+            now.pages += job.pages;
+            now.counts.pages += job.counts.pages;
+            now.in_flight += job.in_flight;
+            now.waiting = now.waiting.or_else(|| job.waiting.clone());
+            now.model.limit = now.model.limit.max(job.model.limit);
+            now.model.size_bytes = now.model.size_bytes.max(job.model.size_bytes);
+            now.model.size_vram_bytes = now.model.size_vram_bytes.max(job.model.size_vram_bytes);
+            now.model.journal_off.push_str(&job.model.journal_off);
+            now
+        });
+        text.gauge("batch_pages", "Pages of the running batches.", now.pages);
+        text.gauge("batch_pages_done", "Pages of the running batches with an outcome.", now.counts.pages);
+        let off = u64::from(!now.model.journal_off.is_empty());
+        text.gauge("journal_off", "1: answers are not kept, a running job says why.", off);
         text.gauge("in_flight", "Requests at the model server now.", u64::from(now.in_flight));
         let limit = u64::from(now.model.limit);
         text.gauge("limit", "Requests that may be at the model server at once; 0 without one.", limit);

@@ -24,7 +24,7 @@ use tonic::transport::{Server, server::TcpIncoming};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
-    batch::Pipeline,
+    batch::{Pipeline, Stop},
     clock,
     config::ServeConfig,
     error::Failure,
@@ -39,9 +39,6 @@ use crate::{
     metrics,
 };
 
-/// How long the running batch may take to stop. Service managers wait longer before they kill (systemd: 90 s,
-/// Kubernetes: 30 s).
-pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How long clients may take to hear that the server ends.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -72,7 +69,12 @@ pub struct Daemon<W> {
     pub work: Arc<W>,
     pub root: RootUri,
     pub clock: fn() -> DateTime<Utc>,
+    /// Batches that run at once.
+    pub at_once: usize,
+    /// How long what is under way may take once it drains.
     pub patience: Duration,
+    /// Ends what is under way.
+    pub now: CancellationToken,
 }
 
 impl From<ServeError> for Failure {
@@ -84,8 +86,9 @@ impl From<ServeError> for Failure {
     }
 }
 
-/// The daemon as it is configured, until `drain` is cancelled.
-pub async fn run(config: ServeConfig, env: Env, drain: CancellationToken) -> Result<(), Failure> {
+/// The daemon as it is configured, until it is told to stop.
+pub async fn run(config: ServeConfig, env: Env, stop: Stop) -> Result<(), Failure> {
+    let Stop { drain, now } = stop;
     let store = Store::open(&config.root, &env)?;
     let root = store.root().clone();
     let keep = config.engine.journal_keep;
@@ -104,12 +107,26 @@ pub async fn run(config: ServeConfig, env: Env, drain: CancellationToken) -> Res
         });
     }
     let listener = listen(config.listen, config.port_file.as_deref()).await?;
-    let daemon = Daemon { jobs, work, root, clock: clock::now, patience: PATIENCE };
+    let daemon = Daemon {
+        jobs,
+        work,
+        root,
+        clock: clock::now,
+        at_once: config.jobs,
+        patience: config.drain_timeout,
+        now: now.clone(),
+    };
     let served = serve(listener, daemon, drain).await;
     if let Some(journal) = journal {
         journal.close().await;
     }
-    Ok(served?)
+    served?;
+    match now.is_cancelled() {
+        true => Err(Failure::Interrupted(
+            "interrupted twice: what was under way is dropped, and goes on at the next start".to_owned(),
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Listens, and says where once it does.
@@ -140,7 +157,7 @@ pub async fn serve<W: Work>(
     daemon: Daemon<W>,
     drain: CancellationToken,
 ) -> Result<(), ServeError> {
-    let Daemon { jobs, work, root, clock, patience } = daemon;
+    let Daemon { jobs, work, root, clock, at_once, patience, now } = daemon;
     let (stopped, closing) = (CancellationToken::new(), CancellationToken::new());
     let service = AgentService::new(jobs.clone(), work.clone(), root, stopped.clone(), clock);
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -166,7 +183,7 @@ pub async fn serve<W: Work>(
             closing.clone().cancelled_owned(),
         );
     let mut server = tokio::spawn(server);
-    let runner = Runner { jobs, work, patience };
+    let runner = Runner { jobs, work, at_once, patience, now };
     let mut runner = tokio::spawn(async move { runner.run().await });
 
     // Only the first of these is how it should be.

@@ -221,6 +221,7 @@ fn state(state: BatchState) -> &'static str {
         BatchState::Unspecified => "unknown",
         BatchState::Queued => "queued",
         BatchState::Running => "running",
+        BatchState::Paused => "paused",
         BatchState::Complete => "complete",
         BatchState::Failed => "failed",
         BatchState::Cancelled => "cancelled",

@@ -98,6 +98,7 @@ fn request(batch: &BatchId, engine: Option<Engine>, model: Option<&str>) -> Subm
         root_uri: String::new(),
         engine: engine.into(),
         model: model.unwrap_or_default().to_owned(),
+        weight: 0,
     }
 }
 

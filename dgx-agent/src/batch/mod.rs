@@ -17,6 +17,7 @@ mod part;
 mod plan;
 mod progress;
 mod repeats;
+mod stop;
 
 use std::sync::Arc;
 
@@ -29,11 +30,11 @@ use proto::{
     store::Store,
 };
 use tokio::sync::{Mutex, watch};
-use tokio_util::sync::CancellationToken;
 
 pub use error::BatchError;
 pub use plan::{PartPlan, Plan, Shard};
 pub use progress::{InFlight, Meter, ModelProgress, Progress};
+pub use stop::Stop;
 
 use crate::{
     config::EngineConfig,
@@ -57,6 +58,8 @@ pub struct Pipeline {
     labelset: Arc<Labelset>,
     config: Arc<EngineConfig>,
     server: Server,
+    /// Of page text under way, over all batches.
+    budget: Budget,
 }
 
 /// What an agent is, and what it would stamp on its suggestions.
@@ -88,8 +91,8 @@ impl Done {
 impl Pipeline {
     /// `labelset`: of batches that carry none.
     pub fn new(store: Store, labelset: Labelset, config: EngineConfig) -> Self {
-        let server = Server::new(&config);
-        Self { store, labelset: Arc::new(labelset), config: Arc::new(config), server }
+        let (server, budget) = (Server::new(&config), Budget::new(config.limits.bytes_in_memory));
+        Self { store, labelset: Arc::new(labelset), config: Arc::new(config), server, budget }
     }
 
     /// With the answers of earlier batches.
@@ -137,24 +140,24 @@ impl Pipeline {
     }
 
     /// Does every part that is not committed, and completes the batch when none is missing. A file that cannot be
-    /// read is told at the end, when all others are done.
+    /// read is told at the end, when all others are done. A run that is told to stop ends as [`BatchError::Cancelled`].
     pub async fn run(
         &self,
         plan: &Plan,
         shard: Option<Shard>,
         progress: &watch::Sender<Progress>,
-        cancel: CancellationToken,
+        stop: impl Into<Stop>,
     ) -> Result<Done, BatchError> {
         let run = Run {
             pipeline: self,
             plan,
             keys: BatchKeys::new(&plan.batch),
             meter: Meter::new(progress),
-            budget: Budget::new(self.config.limits.bytes_in_memory),
+            budget: self.budget.clone(),
             turn: Arc::default(),
             committed: watch::Sender::new(0),
         };
-        let done = cancel.run_until_cancelled_owned(Box::pin(run.run(shard))).await;
+        let done = stop.into().until_told(&plan.annotator, Box::pin(run.run(shard))).await;
         done.unwrap_or(Err(BatchError::Cancelled))
     }
 }
@@ -165,7 +168,7 @@ struct Run<'a> {
     plan: &'a Plan,
     keys: BatchKeys,
     meter: Meter,
-    /// Of page text under way, over all parts.
+    /// Of page text under way.
     budget: Budget,
     /// Held by the part whose pages are begun: they are begun part after part.
     turn: Arc<Mutex<()>>,
@@ -285,6 +288,8 @@ fn number(count: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
 
     fn is_send<T: Send>(_: &T) {}

@@ -124,7 +124,8 @@ impl Seen {
     }
 }
 
-/// Bytes of text that may be under way.
+/// Bytes of text that may be under way. Cloning shares them.
+#[derive(Debug, Clone)]
 pub(super) struct Budget {
     units: usize,
     free: Arc<Semaphore>,

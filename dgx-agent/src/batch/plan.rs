@@ -60,6 +60,13 @@ pub struct Shard {
     of: u32,
 }
 
+impl Plan {
+    /// Its claim on the model server, among all batches that run.
+    pub fn weigh(&self, weight: u32) {
+        self.annotator.weigh(weight);
+    }
+}
+
 impl Shard {
     pub fn has(self, part: u32) -> bool {
         part % self.of == self.index

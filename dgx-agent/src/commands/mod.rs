@@ -21,8 +21,8 @@ pub async fn dispatch(cli: Cli, env: Env) -> u8 {
     let json = matches!(&cli.command, Command::Run(args) if args.json);
     let done = match cli.command {
         Command::Serve(args) => {
-            match ServeConfig::resolve(args, &env).and_then(|c| Ok((c, shutdown::token()?))) {
-                Ok((config, drain)) => Box::pin(serve::run(config, env, drain)).await,
+            match ServeConfig::resolve(args, &env).and_then(|c| Ok((c, shutdown::stop()?))) {
+                Ok((config, stop)) => Box::pin(serve::run(config, env, stop)).await,
                 Err(failure) => Err(failure),
             }
         }

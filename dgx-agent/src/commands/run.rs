@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::shutdown;
 use crate::{
-    batch::{Done, Pipeline, Plan, Progress},
+    batch::{BatchError, Done, Pipeline, Plan, Progress, Stop},
     config::RunConfig,
     error::Failure,
     journal::Journal,
@@ -42,7 +42,7 @@ struct Summary<'a> {
 }
 
 pub async fn run(config: RunConfig, env: &Env) -> Result<(), Failure> {
-    let cancel = shutdown::token()?;
+    let stop = shutdown::stop()?;
     let store = Store::open(&config.root, env)?;
     let pipeline = Pipeline::new(store, config.engine.labelset()?, config.engine.clone());
     let journal = match &config.state_dir {
@@ -51,12 +51,15 @@ pub async fn run(config: RunConfig, env: &Env) -> Result<(), Failure> {
     };
     let pipeline = journal.iter().cloned().fold(pipeline, Pipeline::with_journal);
     let planned = pipeline.plan(&config.batch, config.asked_engine, config.asked_model.as_deref());
-    let plan =
-        cancel.run_until_cancelled(planned).await.unwrap_or(Err(crate::batch::BatchError::Cancelled))?;
+    let plan = tokio::select! {
+        plan = planned => plan?,
+        () = stop.told() => return Err(BatchError::Cancelled.into()),
+    };
+    tokio::spawn(drain(stop.clone(), config.drain_timeout));
     let (progress, watched) = watch::channel(Progress::default());
     let live = !config.json && io::stderr().is_terminal();
     let shown = live.then(|| tokio::spawn(show(watched)));
-    let done = pipeline.run(&plan, config.shard, &progress, cancel).await;
+    let done = pipeline.run(&plan, config.shard, &progress, stop).await;
     let repairs =
         progress.borrow().model.repairs.iter().map(|(repair, times)| (repair.as_str(), *times)).collect();
     drop(progress);
@@ -69,6 +72,17 @@ pub async fn run(config: RunConfig, env: &Env) -> Result<(), Failure> {
     }
     print(&plan, &done?, repairs, config.json);
     Ok(())
+}
+
+/// Says what a drain is, and ends one that takes too long.
+async fn drain(stop: Stop, timeout: Duration) {
+    stop.drain.cancelled().await;
+    tracing::warn!(
+        seconds = timeout.as_secs(),
+        "stopping: what is at the model server is waited for; interrupt again to drop it"
+    );
+    tokio::time::sleep(timeout).await;
+    stop.now.cancel();
 }
 
 fn print(plan: &Plan, done: &Done, repairs: BTreeMap<&'static str, u64>, json: bool) {

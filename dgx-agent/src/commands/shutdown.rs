@@ -1,23 +1,24 @@
-//! Ctrl-C and SIGTERM ask a command to end.
+//! Ctrl-C and SIGTERM ask a command to end: the first one softly, the second one at once.
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
-use crate::error::Failure;
+use crate::{batch::Stop, error::Failure};
 
-/// A token that the first signal cancels.
-pub fn token() -> Result<CancellationToken, Failure> {
+/// What the signals cancel.
+pub fn stop() -> Result<Stop, Failure> {
     let listen =
         |kind| signal(kind).map_err(|error| Failure::config(format!("cannot listen to signals: {error}")));
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    let token = CancellationToken::new();
-    let cancel = token.clone();
+    let stop = Stop::default();
+    let cancel = stop.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+        for token in [cancel.drain, cancel.now] {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            token.cancel();
         }
-        cancel.cancel();
     });
-    Ok(token)
+    Ok(stop)
 }

@@ -16,8 +16,8 @@ use crate::{
     batch::Meter,
     config::EngineConfig,
     infer::{
-        Class, Client, Completion, Decision, InferError, Learned, RequestTemplate, RetryBudget, RetryPolicy,
-        Tries, digest, loaded_context,
+        Class, Client, Completion, Decision, InferError, Lane, Learned, RequestTemplate, RetryBudget,
+        RetryPolicy, Tries, UnderWay, digest, loaded_context,
     },
     journal::{self, Kept},
     metrics::METRICS,
@@ -27,12 +27,17 @@ use crate::{
 /// What a server that is to be shown to work is asked: a page that any model reads at once.
 const WARM_UP: &str = "IMO No.: 9074729";
 
+/// Of a batch that has no other, in the range that clients may ask for.
+pub const DEFAULT_WEIGHT: u32 = 10;
+
 #[derive(Debug)]
 pub(super) struct Asker {
     pub client: Client,
     pub template: RequestTemplate,
     prompt: Prompt,
     server: Server,
+    /// This batch's claim on the server's slots.
+    pub lane: Lane,
     retry: RetryPolicy,
     budget: RetryBudget,
     learned: Mutex<Learned>,
@@ -51,6 +56,7 @@ impl Asker {
             client,
             template,
             prompt,
+            lane: server.limiter.lane(DEFAULT_WEIGHT),
             server,
             retry: config.retry,
             budget: RetryBudget::default(),
@@ -161,14 +167,14 @@ impl Asker {
         }
     }
 
-    /// One request about a piece of page.
+    /// One request about a piece of page. A drain waits until what comes with the answer is dropped.
     pub async fn ask(
         &self,
         text: &str,
         tries: &mut Tries,
         meter: &Meter,
         spent: &mut PageResult,
-    ) -> Result<Completion, InferError> {
+    ) -> Result<(Completion, UnderWay), InferError> {
         let params = self.template.params();
         let bytes = self.bytes(text);
         let body = self.template.body(&self.prompt.user(text), tries.bad_answers());
@@ -176,14 +182,14 @@ impl Asker {
             let learned = self.learned();
             (learned.most(bytes), learned.patience(params.num_predict, self.client.patience()))
         };
-        let permit = loop {
+        let (permit, under_way) = loop {
             if self.server.breaker.is_open() {
                 self.wait_until_there(meter).await?;
                 // What failed while the server went away says nothing about the page.
                 tries.forgive();
             }
             self.server.limiter.pace(tokens + params.num_predict as usize / 4).await;
-            let permit = self.server.limiter.permit().await;
+            let permit = self.lane.permit().await;
             // It may have gone while this one waited for its turn.
             if !self.server.breaker.is_open() {
                 break permit;
@@ -238,7 +244,7 @@ impl Asker {
         if !self.learned().is_whole(bytes, counted) {
             return Err(InferError::PromptCut { prompt_tokens: counted, num_ctx: u64::from(params.num_ctx) });
         }
-        Ok(completion)
+        Ok((completion, under_way))
     }
 
     /// Probes a server that is away; one of all that wait does.

@@ -26,6 +26,7 @@ use proto::{
 };
 use serde_json::json;
 
+pub use asker::DEFAULT_WEIGHT;
 pub use ollama::ModelServer;
 pub use server::Server;
 pub(crate) use work::on_rayon;
@@ -245,6 +246,20 @@ impl Annotator {
             }
         }
         Ok(result)
+    }
+
+    /// Its claim on the model server among all batches.
+    pub fn weigh(&self, weight: u32) {
+        if let Some(ollama) = &self.ollama {
+            ollama.lane().weigh(weight);
+        }
+    }
+
+    /// Sends nothing any more to the model server, and waits for what is there.
+    pub async fn drain(&self) {
+        if let Some(ollama) = &self.ollama {
+            ollama.lane().drain().await;
+        }
     }
 
     /// How many pages to have under way: enough that neither the processors nor the model server wait for one.

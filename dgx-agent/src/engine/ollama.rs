@@ -21,8 +21,8 @@ use crate::{
     chunk::{Chunk, ChunkBudget, OVERLAP, halves, overlapping},
     config::EngineConfig,
     infer::{
-        Class, Client, Completion, Decision, InferError, ModelParams, Preflight, RequestTemplate, Tries,
-        preflight,
+        Class, Client, Completion, Decision, InferError, Lane, ModelParams, Preflight, RequestTemplate,
+        Tries, preflight,
     },
     journal::{self, Kept},
     prompt::Prompt,
@@ -97,6 +97,10 @@ impl OllamaEngine {
         self.asker.most_at_once()
     }
 
+    pub fn lane(&self) -> &Lane {
+        &self.asker.lane
+    }
+
     pub async fn check_unchanged(&self, meter: &Meter) -> Result<(), BatchError> {
         let now = self.asker.digest(meter).await.map_err(|error| BatchError::from_model_server(&error))?;
         let Stamp { model, digest, .. } = &self.identity.stamp;
@@ -168,7 +172,7 @@ impl OllamaEngine {
         loop {
             let mut broken = Completion::default();
             let error = match self.asker.ask(text, &mut tries, meter, spent).await {
-                Ok(completion) => {
+                Ok((completion, _under_way)) => {
                     match self.read(completion, text, meter).await {
                         Some(Read::Whole(answered, completion)) => {
                             let kept = Kept {

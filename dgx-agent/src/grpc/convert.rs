@@ -28,6 +28,7 @@ pub fn batch(job: &Job) -> grpc::Batch {
         submitted_at: Some(timestamp(job.submitted_at)),
         started_at: job.started_at.map(timestamp),
         finished_at: job.finished_at.map(timestamp),
+        weight: job.weight,
     }
 }
 
@@ -35,6 +36,7 @@ fn state(state: JobState) -> grpc::BatchState {
     match state {
         JobState::Queued => grpc::BatchState::Queued,
         JobState::Running => grpc::BatchState::Running,
+        JobState::Paused => grpc::BatchState::Paused,
         JobState::Complete => grpc::BatchState::Complete,
         JobState::Failed => grpc::BatchState::Failed,
         JobState::Cancelled => grpc::BatchState::Cancelled,

@@ -22,7 +22,7 @@ use crate::{
     batch::BatchError,
     jobs::{
         self, JobError, Jobs,
-        job::{Ask, Job},
+        job::{Ask, Job, WEIGHTS},
         work::Work,
     },
 };
@@ -103,13 +103,15 @@ impl<W: Work> Agent for AgentService<W> {
         let root = convert::asked_root(&asked.root_uri, &self.root)?;
         let engine = convert::asked_engine(asked.engine)?.map(|engine| engine.as_str().to_owned());
         let ask = Ask { root: root.to_string(), engine, model: convert::said(asked.model) };
+        let weight = weight(asked.weight)?;
         let identity = match self.work.plan(&batch, &ask).await {
             Ok(plan) => Some(W::identity(&plan)),
             // The job waits for what is away.
             Err(BatchError::ModelServerAway(_)) => None,
             Err(error) => return Err(error.into_status()),
         };
-        let (job, created) = self.change(move |jobs| jobs.submit(batch, ask, identity)).await?;
+        let (job, created) =
+            self.change(move |jobs| jobs.submit_weighed(batch, ask, identity, weight)).await?;
         tracing::info!(batch = %job.batch, created, state = %job.state, "a batch is submitted");
         Ok(Response::new(grpc::SubmitBatchResponse { batch: Some(convert::batch(&job)), created }))
     }
@@ -171,6 +173,66 @@ impl<W: Work> Agent for AgentService<W> {
         let job = self.change(move |jobs| jobs.retry(&batch)).await?;
         tracing::info!(batch = %job.batch, state = %job.state, "a job is to be tried again");
         Ok(Response::new(grpc::RetryBatchResponse { batch: Some(convert::batch(&job)) }))
+    }
+
+    async fn pause_batch(
+        &self,
+        request: Request<grpc::PauseBatchRequest>,
+    ) -> Answer<grpc::PauseBatchResponse> {
+        let _call = self.admit()?;
+        let batch = batch_id(&request.get_ref().batch_id)?;
+        let job = self.change(move |jobs| jobs.pause(&batch)).await?;
+        tracing::info!(batch = %job.batch, "a job is paused");
+        Ok(Response::new(grpc::PauseBatchResponse { batch: Some(convert::batch(&job)) }))
+    }
+
+    async fn resume_batch(
+        &self,
+        request: Request<grpc::ResumeBatchRequest>,
+    ) -> Answer<grpc::ResumeBatchResponse> {
+        let _call = self.admit()?;
+        let batch = batch_id(&request.get_ref().batch_id)?;
+        let job = self.change(move |jobs| jobs.resume(&batch)).await?;
+        tracing::info!(batch = %job.batch, state = %job.state, "a job is resumed");
+        Ok(Response::new(grpc::ResumeBatchResponse { batch: Some(convert::batch(&job)) }))
+    }
+
+    async fn set_batch_weight(
+        &self,
+        request: Request<grpc::SetBatchWeightRequest>,
+    ) -> Answer<grpc::SetBatchWeightResponse> {
+        let _call = self.admit()?;
+        let asked = request.into_inner();
+        let batch = batch_id(&asked.batch_id)?;
+        let none = || status(Code::InvalidArgument, "no weight: give a number from 1 to 100");
+        let weight = weight(asked.weight)?.ok_or_else(none)?;
+        let job = self.change(move |jobs| jobs.weigh(&batch, weight)).await?;
+        tracing::info!(batch = %job.batch, weight, "a job has another weight");
+        Ok(Response::new(grpc::SetBatchWeightResponse { batch: Some(convert::batch(&job)) }))
+    }
+
+    async fn delete_batch(
+        &self,
+        request: Request<grpc::DeleteBatchRequest>,
+    ) -> Answer<grpc::DeleteBatchResponse> {
+        let _call = self.admit()?;
+        let batch = batch_id(&request.get_ref().batch_id)?;
+        let job = self.change(move |jobs| jobs.delete(&batch)).await?;
+        tracing::info!(batch = %job.batch, "a job is deleted");
+        Ok(Response::new(grpc::DeleteBatchResponse { batch: Some(convert::batch(&job)) }))
+    }
+}
+
+/// None where nothing is said.
+fn weight(asked: u32) -> Result<Option<u32>, Status> {
+    match asked {
+        0 => Ok(None),
+        weight if WEIGHTS.contains(&weight) => Ok(Some(weight)),
+        weight => {
+            let (least, most) = (WEIGHTS.start(), WEIGHTS.end());
+            let message = format!("weight {weight} is none: give a number from {least} to {most}");
+            Err(status(Code::InvalidArgument, message))
+        }
     }
 }
 

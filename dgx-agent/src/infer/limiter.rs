@@ -10,10 +10,12 @@ use std::{
 };
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use super::{
     controller::{Controller, Move, Sample},
+    lanes::{Charge, LaneId, Lanes},
     transport::Completion,
 };
 
@@ -26,7 +28,6 @@ pub struct Limiter {
 #[derive(Debug)]
 struct Inner {
     begun: Instant,
-    slots: Semaphore,
     state: Mutex<State>,
     requests: Option<DefaultDirectRateLimiter>,
     /// With the most that one request may take of it.
@@ -37,14 +38,25 @@ struct Inner {
 struct State {
     controller: Controller,
     in_flight: u32,
-    /// Slots to be taken away as they come back.
-    debt: usize,
+    lanes: Lanes<oneshot::Sender<Permit>>,
 }
+
+/// Somebody's claim on slots, in proportion to its weight among all who wait for one.
+#[derive(Debug)]
+pub struct Lane {
+    inner: Arc<Inner>,
+    id: LaneId,
+    under_way: TaskTracker,
+}
+
+/// A request that a drain waits for, until it is dropped.
+pub type UnderWay = TaskTrackerToken;
 
 /// The right to have one request under way, until it is dropped.
 #[derive(Debug)]
 pub struct Permit {
     inner: Arc<Inner>,
+    charge: Charge,
     sent: std::time::Duration,
     in_flight: u32,
 }
@@ -55,13 +67,17 @@ impl Limiter {
         requests_per_minute: Option<NonZeroU32>,
         tokens_per_minute: Option<NonZeroU32>,
     ) -> Self {
-        let slots = Semaphore::new(controller.limit() as usize);
         // A burst of one: the rate is spread over the minute, not spent at its start.
         let requests = requests_per_minute
             .map(|rate| RateLimiter::direct(Quota::per_minute(rate).allow_burst(NonZeroU32::MIN)));
         let tokens = tokens_per_minute.map(|rate| (RateLimiter::direct(Quota::per_minute(rate)), rate));
-        let state = Mutex::new(State { controller, in_flight: 0, debt: 0 });
-        Self { inner: Arc::new(Inner { begun: Instant::now(), slots, state, requests, tokens }) }
+        let state = Mutex::new(State { controller, in_flight: 0, lanes: Lanes::default() });
+        Self { inner: Arc::new(Inner { begun: Instant::now(), state, requests, tokens }) }
+    }
+
+    pub fn lane(&self, weight: u32) -> Lane {
+        let id = self.inner.state().lanes.add(weight);
+        Lane { inner: self.inner.clone(), id, under_way: TaskTracker::new() }
     }
 
     /// Waits until the rates allow one more request of so many tokens, as far as can be told; to be called before each
@@ -77,17 +93,6 @@ impl Limiter {
         }
     }
 
-    /// Waits for a slot.
-    pub async fn permit(&self) -> Permit {
-        // It is given back by the permit, or kept to pay the debt.
-        self.inner.slots.acquire().await.expect("the semaphore is never closed").forget();
-        let mut state = self.inner.state();
-        state.in_flight += 1;
-        let in_flight = state.in_flight;
-        drop(state);
-        Permit { sent: self.inner.begun.elapsed(), in_flight, inner: self.inner.clone() }
-    }
-
     /// The limit now, and why.
     pub fn now(&self) -> Move {
         let state = self.inner.state();
@@ -97,6 +102,36 @@ impl Limiter {
     /// The highest limit that it may come to.
     pub fn cap(&self) -> u32 {
         self.inner.state().controller.cap()
+    }
+}
+
+impl Lane {
+    /// Waits for a slot and its turn.
+    pub async fn permit(&self) -> (Permit, UnderWay) {
+        let (give, given) = oneshot::channel();
+        self.inner.change(|state| state.lanes.wait(self.id, give));
+        match given.await {
+            Ok(permit) => (permit, self.under_way.token()),
+            // Only when the lane is gone, and it is here.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    pub fn weigh(&self, weight: u32) {
+        self.inner.state().lanes.weigh(self.id, weight);
+    }
+
+    /// Takes no slot any more, and waits until what is under way is done.
+    pub async fn drain(&self) {
+        self.inner.state().lanes.hold(self.id);
+        self.under_way.close();
+        self.under_way.wait().await;
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.inner.state().lanes.remove(self.id);
     }
 }
 
@@ -122,34 +157,46 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut state = self.inner.state();
-        state.in_flight = state.in_flight.saturating_sub(1);
-        match state.debt {
-            0 => self.inner.slots.add_permits(1),
-            _ => state.debt -= 1,
-        }
+        let held = self.inner.begun.elapsed().saturating_sub(self.sent);
+        self.inner.change(|state| {
+            state.in_flight = state.in_flight.saturating_sub(1);
+            state.lanes.back(self.charge, held.as_secs_f64());
+        });
     }
 }
 
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Numbers alone: a panic leaves them sound.
+        // Numbers and queues: a panic leaves them sound.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn moved(&self, change: impl FnOnce(&mut Controller) -> Option<Move>) -> Option<Move> {
+    /// Changes how things stand, and gives the slots that are free then.
+    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut given = Vec::new();
         let mut state = self.state();
-        let before = state.controller.limit() as usize;
-        let moved = change(&mut state.controller)?;
-        let now = moved.limit as usize;
-        if now > before {
-            let paid = state.debt.min(now - before);
-            state.debt -= paid;
-            self.slots.add_permits(now - before - paid);
-        } else {
-            state.debt += before - now - self.slots.forget_permits(before - now);
+        let changed = change(&mut state);
+        while state.in_flight < state.controller.limit() {
+            let Some((charge, who)) = state.lanes.next(|who| !who.is_closed()) else { break };
+            state.in_flight += 1;
+            let permit = Permit {
+                inner: self.clone(),
+                charge,
+                sent: self.begun.elapsed(),
+                in_flight: state.in_flight,
+            };
+            given.push((who, permit));
         }
         drop(state);
+        for (who, permit) in given {
+            // Who went in the meantime leaves it to others, by dropping it.
+            let _ = who.send(permit);
+        }
+        changed
+    }
+
+    fn moved(self: &Arc<Self>, change: impl FnOnce(&mut Controller) -> Option<Move>) -> Option<Move> {
+        let moved = self.change(|state| change(&mut state.controller))?;
         tracing::debug!(limit = moved.limit, reason = %moved.reason, "requests in flight");
         Some(moved)
     }
@@ -164,32 +211,78 @@ mod tests {
         Limiter::new(controller, None, None)
     }
 
+    fn in_flight(limiter: &Limiter) -> u32 {
+        limiter.inner.state().in_flight
+    }
+
     #[tokio::test]
     async fn a_dropped_permit_frees_its_slot() {
         let limiter = limiter(Controller::fixed(1));
-        let first = limiter.permit().await;
-        assert_eq!(limiter.inner.slots.available_permits(), 0);
+        let lane = limiter.lane(1);
+        let first = lane.permit().await;
+        let second = lane.permit();
+        tokio::pin!(second);
+        assert!(futures::poll!(&mut second).is_pending());
         drop(first);
-        limiter.permit().await;
+        drop(second.await);
+        assert_eq!(in_flight(&limiter), 0);
+    }
+
+    #[tokio::test]
+    async fn a_slot_goes_past_those_who_do_not_wait_any_more() {
+        let limiter = limiter(Controller::fixed(1));
+        let lane = limiter.lane(1);
+        let first = lane.permit().await;
+        {
+            let gone = lane.permit();
+            tokio::pin!(gone);
+            assert!(futures::poll!(&mut gone).is_pending());
+        }
+        let third = lane.permit();
+        tokio::pin!(third);
+        assert!(futures::poll!(&mut third).is_pending());
+        drop(first);
+        drop(third.await);
     }
 
     #[tokio::test]
     async fn slots_follow_the_controller_up_and_down() {
         let limiter = limiter(Controller::auto(64));
-        let moved =
-            limiter.permit().await.answered(&Completion::default()).expect("the first answer moves it");
+        let lane = limiter.lane(1);
+        let (first, _) = lane.permit().await;
+        let moved = first.answered(&Completion::default()).expect("the first answer moves it");
         assert_eq!(moved.limit, 4);
         let mut permits = Vec::new();
         for _ in 0..4 {
-            permits.push(limiter.permit().await);
+            permits.push(lane.permit().await.0);
         }
-        assert_eq!(limiter.inner.slots.available_permits(), 0);
+        let fifth = lane.permit();
+        tokio::pin!(fifth);
+        assert!(futures::poll!(&mut fifth).is_pending());
         let moved = permits.pop().expect("four").turned_off().expect("fewer");
         assert_eq!((moved.limit, limiter.now()), (2, moved));
         drop(permits.pop());
-        assert_eq!(limiter.inner.slots.available_permits(), 0, "two are under way, and two may be");
+        assert!(futures::poll!(&mut fifth).is_pending(), "two are under way, and two may be");
         drop(permits.pop());
-        assert_eq!(limiter.inner.slots.available_permits(), 1);
+        drop(fifth.await);
+    }
+
+    #[tokio::test]
+    async fn a_drain_waits_for_what_is_under_way_and_begins_nothing() {
+        let limiter = limiter(Controller::fixed(4));
+        let (lane, other) = (limiter.lane(1), limiter.lane(1));
+        let (permit, under_way) = lane.permit().await;
+        let drained = lane.drain();
+        tokio::pin!(drained);
+        assert!(futures::poll!(&mut drained).is_pending());
+        let late = lane.permit();
+        tokio::pin!(late);
+        assert!(futures::poll!(&mut late).is_pending(), "there is a slot, and it is not for this lane");
+        drop(other.permit().await);
+        drop(permit);
+        assert!(futures::poll!(&mut drained).is_pending(), "its answer is not yet kept");
+        drop(under_way);
+        drained.await;
     }
 
     #[tokio::test]

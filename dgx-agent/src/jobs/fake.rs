@@ -7,14 +7,13 @@ use std::{
 
 use proto::{docs::Provenance, ids::BatchId, rows::Outcome};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     job::{Ask, Identity},
     work::Work,
 };
 use crate::{
-    batch::{BatchError, Description, Progress},
+    batch::{BatchError, Description, Progress, Stop},
     engine::Engine,
 };
 
@@ -69,6 +68,8 @@ impl Work for Fake {
         Ok(batch.clone())
     }
 
+    fn weigh(_: &BatchId, _: u32) {}
+
     fn identity(plan: &BatchId) -> Identity {
         identity(plan.as_str())
     }
@@ -86,7 +87,7 @@ impl Work for Fake {
         &self,
         plan: &BatchId,
         progress: &watch::Sender<Progress>,
-        stop: CancellationToken,
+        stop: Stop,
     ) -> Result<(), BatchError> {
         let before = {
             let mut runs = self.runs.lock().expect("whole");
@@ -109,7 +110,7 @@ impl Work for Fake {
             }
             Does::Hangs => {
                 progress.send_replace(done);
-                stop.cancelled().await;
+                stop.told().await;
                 Err(BatchError::Cancelled)
             }
             Does::IsDeaf => {

@@ -4,7 +4,9 @@
 //! QUEUED ── start ──► RUNNING ── complete ──► COMPLETE
 //!  ▲  │                 │  │
 //!  │  │                 │  └── fail ──► FAILED ──────┐
-//!  │  └──── cancel ─────┴────────────► CANCELLED ────┤
+//!  │  ├──── cancel ─────┼────────────► CANCELLED ────┤
+//!  │  └──── pause ──────┴─► PAUSED ──────▲ │         │
+//!  ├──────── resume ───────────┴── cancel ─┘         │
 //!  └────────────────────── retry ────────────────────┘
 //! ```
 //! A daemon that drains or dies changes no state: RUNNING on disk means that the job goes on at the next start.
@@ -23,6 +25,8 @@ use serde::{Deserialize, Serialize};
 pub enum JobState {
     Queued,
     Running,
+    /// Until somebody resumes it.
+    Paused,
     Complete,
     Failed,
     Cancelled,
@@ -40,6 +44,7 @@ impl fmt::Display for JobState {
         f.write_str(match self {
             Self::Queued => "queued",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Complete => "complete",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
@@ -117,6 +122,9 @@ pub struct Job {
     pub number: u64,
     /// The place in the queue: that of the submission, or of the last retry.
     pub turn: u64,
+    /// Its claim on the model server, among all that run; of those that wait the heaviest goes first.
+    #[serde(default = "default_weight")]
+    pub weight: u32,
     pub ask: Ask,
     pub identity: Option<Identity>,
     pub state: JobState,
@@ -128,6 +136,13 @@ pub struct Job {
     pub finished_at: Option<DateTime<Utc>>,
 }
 
+/// What a client may ask for.
+pub const WEIGHTS: std::ops::RangeInclusive<u32> = 1..=100;
+
+fn default_weight() -> u32 {
+    crate::engine::DEFAULT_WEIGHT
+}
+
 /// What happens to a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -137,6 +152,9 @@ pub enum Event {
     Complete,
     Fail(String),
     Cancel(String),
+    Pause,
+    Resume,
+    Weigh(u32),
     /// With its new place in the queue.
     Retry(u64),
 }
@@ -162,6 +180,7 @@ impl Job {
             batch,
             number,
             turn: number,
+            weight: default_weight(),
             ask,
             identity,
             state: JobState::Queued,
@@ -175,7 +194,7 @@ impl Job {
 
     /// Applies an event; false when it changes nothing.
     pub fn apply(&mut self, event: Event, now: DateTime<Utc>) -> Result<bool, Refused> {
-        use JobState::{Cancelled, Complete, Failed, Queued, Running};
+        use JobState::{Cancelled, Complete, Failed, Paused, Queued, Running};
         match (self.state, event) {
             (Queued, Event::Start) => {
                 self.state = Running;
@@ -189,7 +208,19 @@ impl Job {
             }
             (Running, Event::Complete) => self.finish(Complete, None, now),
             (Running, Event::Fail(reason)) => self.finish(Failed, Some(reason), now),
-            (Queued | Running, Event::Cancel(reason)) => self.finish(Cancelled, Some(reason), now),
+            (Queued | Running, Event::Pause) => {
+                self.state = Paused;
+                self.progress.in_flight = 0;
+                self.progress.waiting = None;
+            }
+            (Paused, Event::Resume) => self.state = Queued,
+            (Queued | Running | Paused, Event::Weigh(weight)) => {
+                if self.weight == weight {
+                    return Ok(false);
+                }
+                self.weight = weight;
+            }
+            (Queued | Running | Paused, Event::Cancel(reason)) => self.finish(Cancelled, Some(reason), now),
             (Failed | Cancelled, Event::Retry(turn)) => {
                 self.state = Queued;
                 self.turn = turn;
@@ -200,8 +231,16 @@ impl Job {
                     self.identity = None;
                 }
             }
-            (Running, Event::Start) | (Cancelled, Event::Cancel(_)) | (Queued | Running, Event::Retry(_)) => {
-                return Ok(false);
+            (Running, Event::Start)
+            | (Cancelled, Event::Cancel(_))
+            | (Paused, Event::Pause)
+            | (Queued | Running, Event::Retry(_) | Event::Resume) => return Ok(false),
+            (Paused, Event::Retry(_)) => return Err(self.refuse("resume it")),
+            (Complete, Event::Pause | Event::Resume | Event::Weigh(_)) => {
+                return Err(self.refuse("there is nothing left to do"));
+            }
+            (Failed | Cancelled, Event::Pause | Event::Resume | Event::Weigh(_)) => {
+                return Err(self.refuse("retry it"));
             }
             (Complete, Event::Retry(_)) => {
                 return Err(self.refuse(
@@ -211,8 +250,8 @@ impl Job {
             }
             (Complete | Failed, Event::Cancel(_)) => return Err(self.refuse("there is nothing to cancel")),
             (Queued, Event::Complete | Event::Fail(_))
-            | (Complete | Failed | Cancelled, Event::Start | Event::Identified(_))
-            | (Complete | Failed | Cancelled, Event::Complete | Event::Fail(_)) => {
+            | (Paused | Complete | Failed | Cancelled, Event::Start | Event::Identified(_))
+            | (Paused | Complete | Failed | Cancelled, Event::Complete | Event::Fail(_)) => {
                 return Err(self.refuse("it is not being run"));
             }
         }
@@ -342,6 +381,22 @@ mod tests {
     }
 
     #[test]
+    fn a_pause_ends_with_a_resume_or_a_cancel() {
+        let mut job = job();
+        assert_eq!(job.apply(Event::Start, at(1)), Ok(true));
+        assert_eq!(job.apply(Event::Pause, at(2)), Ok(true));
+        assert_eq!(job.apply(Event::Pause, at(2)), Ok(false));
+        assert!(job.apply(Event::Complete, at(3)).is_err(), "its run ends, and is not heard");
+        assert!(job.apply(Event::Retry(7), at(3)).expect_err("paused").to_string().contains("resume"));
+        assert_eq!(job.apply(Event::Weigh(50), at(3)), Ok(true));
+        assert_eq!(job.apply(Event::Resume, at(4)), Ok(true));
+        assert_eq!((job.state, job.weight, job.turn), (JobState::Queued, 50, 1));
+        assert_eq!(job.apply(Event::Pause, at(5)), Ok(true));
+        assert_eq!(job.apply(Event::Cancel("asked to".into()), at(6)), Ok(true));
+        assert!(job.apply(Event::Resume, at(7)).expect_err("cancelled").to_string().contains("retry"));
+    }
+
+    #[test]
     fn what_differs_is_named() {
         let mut job = job();
         job.identity = Some(identity("f"));
@@ -366,6 +421,9 @@ mod tests {
             Just(Event::Complete),
             Just(Event::Fail("broken".into())),
             Just(Event::Cancel("asked to".into())),
+            Just(Event::Pause),
+            Just(Event::Resume),
+            (1u32..100).prop_map(Event::Weigh),
             (2u64..9).prop_map(Event::Retry),
         ]
     }

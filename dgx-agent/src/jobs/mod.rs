@@ -1,4 +1,5 @@
-//! Durable jobs: one a batch, run one at a time in the order of submission, since one agent fills one GPU.
+//! Durable jobs: one a batch, some run at once and share the model server by their weights, the others wait: the heaviest
+//! first, then in the order of submission.
 //!
 //! ```text
 //! submit ─► book (memory, watched) ─► runner ─► Work (the pipeline)
@@ -17,6 +18,7 @@ pub mod store;
 pub mod work;
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -28,6 +30,8 @@ use tokio_util::sync::CancellationToken;
 
 use job::{Ask, Event, Identity, Job, JobProgress, JobState, Refused};
 use store::{JobStore, JobStoreError};
+
+use crate::batch::Stop;
 
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
@@ -63,7 +67,7 @@ struct Book {
     /// The next number, or turn.
     next: u64,
     /// What the runner has in hand, and how to stop it.
-    current: Option<(BatchId, CancellationToken)>,
+    current: BTreeMap<BatchId, Stop>,
 }
 
 impl Jobs {
@@ -77,7 +81,7 @@ impl Jobs {
         let next = jobs.iter().map(|job| job.turn.max(job.number) + 1).max().unwrap_or(1);
         let jobs =
             jobs.into_iter().map(|job| (job.batch.clone(), watch::Sender::new(Arc::new(job)))).collect();
-        let book = Mutex::new(Book { jobs, next, current: None });
+        let book = Mutex::new(Book { jobs, next, current: BTreeMap::new() });
         Ok(Self { store, book, queued: Notify::new(), drain, clock })
     }
 
@@ -87,6 +91,17 @@ impl Jobs {
         batch: BatchId,
         ask: Ask,
         identity: Option<Identity>,
+    ) -> Result<(Arc<Job>, bool), JobError> {
+        self.submit_weighed(batch, ask, identity, None)
+    }
+
+    /// The same with a weight, for a job that is new.
+    pub fn submit_weighed(
+        &self,
+        batch: BatchId,
+        ask: Ask,
+        identity: Option<Identity>,
+        weight: Option<u32>,
     ) -> Result<(Arc<Job>, bool), JobError> {
         let mut book = self.book();
         if let Some(job) = book.jobs.get(&batch).map(|job| job.borrow().clone()) {
@@ -99,7 +114,9 @@ impl Jobs {
         if self.drain.is_cancelled() {
             return Err(JobError::Draining);
         }
-        let job = Arc::new(Job::new(batch.clone(), book.next, ask, identity, (self.clock)()));
+        let mut job = Job::new(batch.clone(), book.next, ask, identity, (self.clock)());
+        job.weight = weight.unwrap_or(job.weight);
+        let job = Arc::new(job);
         self.store.save(&job)?;
         book.next += 1;
         book.jobs.insert(batch, watch::Sender::new(job.clone()));
@@ -126,14 +143,54 @@ impl Jobs {
         jobs
     }
 
+    /// Its claim on the model server from now on.
+    pub fn weigh(&self, batch: &BatchId, weight: u32) -> Result<Arc<Job>, JobError> {
+        self.change(&mut self.book(), batch, Event::Weigh(weight))
+    }
+
+    /// Stops a job softly, until it is resumed.
+    pub fn pause(&self, batch: &BatchId) -> Result<Arc<Job>, JobError> {
+        let mut book = self.book();
+        let job = self.change(&mut book, batch, Event::Pause)?;
+        if let Some(stop) = book.current.get(batch) {
+            stop.drain.cancel();
+        }
+        Ok(job)
+    }
+
+    /// Queues a paused job again, at its old place.
+    pub fn resume(&self, batch: &BatchId) -> Result<Arc<Job>, JobError> {
+        if self.drain.is_cancelled() {
+            return Err(JobError::Draining);
+        }
+        let job = self.change(&mut self.book(), batch, Event::Resume)?;
+        self.queued.notify_one();
+        Ok(job)
+    }
+
+    /// Forgets a job that has ended; what it made stays.
+    pub fn delete(&self, batch: &BatchId) -> Result<Arc<Job>, JobError> {
+        let mut book = self.book();
+        let sender = book.jobs.get(batch).ok_or_else(|| JobError::Unknown(batch.clone()))?;
+        let job = sender.borrow().clone();
+        let refuse = |hint| JobError::Refused(Refused { batch: batch.clone(), state: job.state, hint });
+        if !job.state.is_final() {
+            return Err(refuse("cancel it first"));
+        }
+        if book.current.contains_key(batch) {
+            return Err(refuse("its run is still ending, try again"));
+        }
+        self.store.remove(batch)?;
+        book.jobs.remove(batch);
+        Ok(job)
+    }
+
     /// Stops a job. Its run is told to end; what it still says is not heard.
     pub fn cancel(&self, batch: &BatchId) -> Result<Arc<Job>, JobError> {
         let mut book = self.book();
         let job = self.change(&mut book, batch, Event::Cancel("it was cancelled on request".into()))?;
-        if let Some((current, stop)) = &book.current
-            && current == batch
-        {
-            stop.cancel();
+        if let Some(stop) = book.current.get(batch) {
+            stop.now.cancel();
         }
         Ok(job)
     }
@@ -152,14 +209,16 @@ impl Jobs {
     }
 
     /// The next job, started; the one that ran when the daemon ended comes first. `stop` ends its run.
-    fn take(&self, stop: &CancellationToken) -> Result<Option<Arc<Job>>, JobError> {
+    fn take(&self, stop: &Stop) -> Result<Option<Arc<Job>>, JobError> {
         let mut book = self.book();
-        let waiting = book.jobs.values().map(|job| job.borrow().clone()).filter(|job| !job.state.is_final());
-        let Some(next) = waiting.min_by_key(|job| (job.state != JobState::Running, job.turn)) else {
-            return Ok(None);
-        };
+        let waiting = book.jobs.values().map(|job| job.borrow().clone()).filter(|job| {
+            matches!(job.state, JobState::Queued | JobState::Running)
+                && !book.current.contains_key(&job.batch)
+        });
+        let key = |job: &Arc<Job>| (job.state != JobState::Running, Reverse(job.weight), job.turn);
+        let Some(next) = waiting.min_by_key(key) else { return Ok(None) };
         let job = self.change(&mut book, &next.batch, Event::Start)?;
-        book.current = Some((job.batch.clone(), stop.clone()));
+        book.current.insert(job.batch.clone(), stop.clone());
         Ok(Some(job))
     }
 
@@ -173,8 +232,10 @@ impl Jobs {
     }
 
     /// The run has ended; the job is as it was told before.
-    fn release(&self) {
-        self.book().current = None;
+    fn release(&self, batch: &BatchId) {
+        self.book().current.remove(batch);
+        // It may have been queued again meanwhile.
+        self.queued.notify_one();
     }
 
     /// Takes over how far the run is; durable where a part was committed since.

@@ -1,12 +1,16 @@
-//! Runs the jobs, one at a time, until the daemon drains.
+//! Runs the jobs, some at once, until the daemon drains.
 //!
-//! A service that is away is waited for, without an end: the job says since when and why. Draining tells the run to
-//! stop and waits for it a bounded time; the job stays RUNNING on disk, for the next start.
+//! A service that is away is waited for, without an end: the job says since when and why. Draining tells the runs to
+//! stop and waits for them a bounded time; the jobs stay RUNNING on disk, for the next start.
 
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use tokio::{sync::watch, task::JoinHandle, time};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinHandle, JoinSet},
+    time,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -16,7 +20,7 @@ use super::{
     store::JobStoreError,
     work::Work,
 };
-use crate::batch::{BatchError, Progress};
+use crate::batch::{BatchError, Progress, Stop};
 
 /// Pauses between two tries to reach a service: doubled each time, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -25,6 +29,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Progress is passed on no more often: a page may take less than a millisecond.
 const TELL_EVERY: Duration = Duration::from_millis(100);
 
+/// What a run that was told to stop at once may take.
+const ABORT: Duration = Duration::from_secs(2);
+
 /// Longest reason that is kept, in characters.
 const MAX_REASON: usize = 4000;
 
@@ -32,38 +39,66 @@ const MAX_REASON: usize = 4000;
 pub struct Runner<W> {
     pub jobs: Arc<Jobs>,
     pub work: Arc<W>,
-    /// How long a run that was told to stop may take.
+    /// Jobs that run at once.
+    pub at_once: usize,
+    /// How long a run that was told to stop softly may take.
     pub patience: Duration,
+    /// Ends all runs at once.
+    pub now: CancellationToken,
+}
+
+impl<W> Clone for Runner<W> {
+    fn clone(&self) -> Self {
+        let Self { jobs, work, at_once, patience, now } = self;
+        Self {
+            jobs: jobs.clone(),
+            work: work.clone(),
+            at_once: *at_once,
+            patience: *patience,
+            now: now.clone(),
+        }
+    }
 }
 
 impl<W: Work> Runner<W> {
     pub async fn run(&self) -> Result<(), JobStoreError> {
         let drain = &self.jobs.drain;
+        let mut runs = JoinSet::new();
         while !drain.is_cancelled() {
             let queued = self.jobs.queued.notified();
-            let stop = drain.child_token();
-            let taken = on_disk(&self.jobs, {
-                let stop = stop.clone();
-                move |jobs| jobs.take(&stop)
-            });
-            match taken.await {
-                Ok(Some(job)) => {
-                    let ended = self.run_job(&job, stop).await;
-                    self.jobs.release();
-                    ended?;
+            while runs.len() < self.at_once {
+                let stop = Stop { drain: drain.child_token(), now: self.now.child_token() };
+                let taken = on_disk(&self.jobs, {
+                    let stop = stop.clone();
+                    move |jobs| jobs.take(&stop)
+                });
+                match taken.await {
+                    Ok(Some(job)) => {
+                        let runner = self.clone();
+                        runs.spawn(async move {
+                            let ended = runner.run_job(&job, stop).await;
+                            runner.jobs.release(&job.batch);
+                            ended
+                        });
+                    }
+                    Err(super::JobError::Store(error)) => return Err(error),
+                    // Refused: it was cancelled between the look and the start.
+                    Ok(None) | Err(_) => break,
                 }
-                Err(super::JobError::Store(error)) => return Err(error),
-                // Refused: it was cancelled between the look and the start.
-                Ok(None) | Err(_) => tokio::select! {
-                    () = queued => {}
-                    () = drain.cancelled() => {}
-                },
             }
+            tokio::select! {
+                () = queued => {}
+                () = drain.cancelled() => {}
+                Some(ended) = runs.join_next() => whole(ended)?,
+            }
+        }
+        while let Some(ended) = runs.join_next().await {
+            whole(ended)?;
         }
         Ok(())
     }
 
-    async fn run_job(&self, job: &Arc<Job>, stop: CancellationToken) -> Result<(), JobStoreError> {
+    async fn run_job(&self, job: &Arc<Job>, stop: Stop) -> Result<(), JobStoreError> {
         let batch = job.batch.clone();
         tracing::info!(%batch, "the job starts");
         let event = match self.end_of(job, &stop).await? {
@@ -88,11 +123,7 @@ impl<W: Work> Runner<W> {
     }
 
     /// Plans and runs until that succeeds, fails or is stopped, waiting while a service is away.
-    async fn end_of(
-        &self,
-        job: &Arc<Job>,
-        stop: &CancellationToken,
-    ) -> Result<Result<(), BatchError>, JobStoreError> {
+    async fn end_of(&self, job: &Arc<Job>, stop: &Stop) -> Result<Result<(), BatchError>, JobStoreError> {
         let mut pause = FIRST_PAUSE;
         let mut away_since = None;
         loop {
@@ -113,7 +144,7 @@ impl<W: Work> Runner<W> {
             self.wait_shown(job, since, reason).await?;
             tokio::select! {
                 () = time::sleep(pause) => pause = LONGEST_PAUSE.min(pause * 2),
-                () = stop.cancelled() => return Ok(Err(BatchError::Cancelled)),
+                () = stop.told() => return Ok(Err(BatchError::Cancelled)),
             }
         }
     }
@@ -141,11 +172,11 @@ impl<W: Work> Runner<W> {
     async fn once(
         &self,
         job: &Arc<Job>,
-        stop: &CancellationToken,
+        stop: &Stop,
     ) -> Result<Option<Result<(), BatchError>>, JobStoreError> {
         let planned = tokio::select! {
             planned = self.work.plan(&job.batch, &job.ask) => planned,
-            () = stop.cancelled() => return Ok(None),
+            () = stop.told() => return Ok(None),
         };
         let plan = match planned {
             Ok(plan) => plan,
@@ -163,11 +194,12 @@ impl<W: Work> Runner<W> {
         }
 
         let (sender, progress) = watch::channel(Progress::default());
+        let plan = Arc::new(plan);
         let mut run: JoinHandle<Result<(), BatchError>> = tokio::spawn({
-            let (work, stop) = (self.work.clone(), stop.clone());
+            let (work, plan, stop) = (self.work.clone(), plan.clone(), stop.clone());
             async move { work.run(&plan, &sender, stop).await }
         });
-        let ended = self.follow(job, progress, &mut run, stop).await;
+        let ended = self.follow(job, &plan, progress, &mut run, stop).await;
         // Whoever does not wait for the run any longer ends it.
         run.abort();
         ended
@@ -177,16 +209,20 @@ impl<W: Work> Runner<W> {
     async fn follow(
         &self,
         job: &Arc<Job>,
+        plan: &W::Plan,
         mut progress: watch::Receiver<Progress>,
         run: &mut JoinHandle<Result<(), BatchError>>,
-        stop: &CancellationToken,
+        stop: &Stop,
     ) -> Result<Option<Result<(), BatchError>>, JobStoreError> {
         let overdue = async {
-            stop.cancelled().await;
-            time::sleep(self.patience).await;
+            tokio::select! {
+                () = async { stop.drain.cancelled().await; time::sleep(self.patience).await } => {}
+                () = async { stop.now.cancelled().await; time::sleep(ABORT).await } => {}
+            }
         };
         tokio::pin!(overdue);
         let mut open = true;
+        let mut weight = None;
         let mut tells = time::interval(TELL_EVERY);
         tells.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         let ended = loop {
@@ -196,11 +232,18 @@ impl<W: Work> Runner<W> {
                     tracing::warn!(batch = %job.batch, patience = ?self.patience, "the run is dropped: it did not stop in time");
                     return Ok(None);
                 }
-                _ = tells.tick(), if open => match progress.has_changed() {
-                    Ok(true) => self.advance(job, &mut progress).await?,
-                    Ok(false) => {}
-                    Err(_) => open = false,
-                },
+                _ = tells.tick(), if open => {
+                    let asked = self.jobs.get(&job.batch).ok().map(|job| job.weight);
+                    if asked != weight {
+                        asked.into_iter().for_each(|asked| W::weigh(plan, asked));
+                        weight = asked;
+                    }
+                    match progress.has_changed() {
+                        Ok(true) => self.advance(job, &mut progress).await?,
+                        Ok(false) => {}
+                        Err(_) => open = false,
+                    }
+                }
             }
         };
         self.advance(job, &mut progress).await?;
@@ -225,6 +268,16 @@ impl<W: Work> Runner<W> {
         let latest = JobProgress::from(&latest);
         let batch = job.batch.clone();
         on_disk(&self.jobs, move |jobs| jobs.advance(&batch, latest)).await
+    }
+}
+
+/// A panic of ours is one here.
+fn whole(ended: Result<Result<(), JobStoreError>, JoinError>) -> Result<(), JobStoreError> {
+    match ended.map_err(JoinError::try_into_panic) {
+        Ok(ended) => ended,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        // The runtime ends.
+        Err(Err(_)) => Ok(()),
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use proto::ids::BatchId;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::job::Job;
@@ -91,6 +92,16 @@ impl JobStore {
         self.tried(|| {
             let change = self.database.begin_write()?;
             change.open_table(JOBS)?.insert(job.batch.as_str(), json.as_slice())?;
+            change.commit()?;
+            Ok(())
+        })
+    }
+
+    /// Gone once this returns.
+    pub fn remove(&self, batch: &BatchId) -> Result<(), JobStoreError> {
+        self.tried(|| {
+            let change = self.database.begin_write()?;
+            change.open_table(JOBS)?.remove(batch.as_str())?;
             change.commit()?;
             Ok(())
         })

@@ -34,7 +34,13 @@ fn daemon() -> Daemon {
 }
 
 fn start(jobs: &Arc<Jobs>, work: &Arc<Fake>) -> tokio::task::JoinHandle<Result<(), JobStoreError>> {
-    let runner = Runner { jobs: jobs.clone(), work: work.clone(), patience: Duration::from_millis(50) };
+    let runner = Runner {
+        jobs: jobs.clone(),
+        work: work.clone(),
+        at_once: 1,
+        patience: Duration::from_millis(50),
+        now: CancellationToken::new(),
+    };
     tokio::spawn(async move { runner.run().await })
 }
 

@@ -9,11 +9,10 @@ use proto::{
     store::{Env, Store},
 };
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::job::{Ask, Identity, JobProgress, ModelUse, Waiting};
 use crate::{
-    batch::{BatchError, Description, Pipeline, Plan, Progress},
+    batch::{BatchError, Description, Pipeline, Plan, Progress, Stop},
     engine::Engine,
 };
 
@@ -27,13 +26,15 @@ pub trait Work: Send + Sync + 'static {
 
     fn identity(plan: &Self::Plan) -> Identity;
 
-    /// Runs the batch to its manifest. Once `stop` is cancelled it ends soon, at a point from which a later run goes
-    /// on.
+    /// The plan's claim on the model server.
+    fn weigh(plan: &Self::Plan, weight: u32);
+
+    /// Runs the batch to its manifest. Once it is told to stop it ends, at a point from which a later run goes on.
     fn run(
         &self,
         plan: &Self::Plan,
         progress: &watch::Sender<Progress>,
-        stop: CancellationToken,
+        stop: Stop,
     ) -> impl Future<Output = Result<(), BatchError>> + Send;
 
     /// What would be stamped on suggestions; the agent's own choice where the arguments are silent. A model server
@@ -78,6 +79,10 @@ impl Work for Batches {
         Ok((pipeline, plan))
     }
 
+    fn weigh((_, plan): &Self::Plan, weight: u32) {
+        plan.weigh(weight);
+    }
+
     fn identity((_, plan): &Self::Plan) -> Identity {
         Identity { fingerprint: plan.fingerprint.clone(), provenance: plan.provenance.clone() }
     }
@@ -86,7 +91,7 @@ impl Work for Batches {
         &self,
         (pipeline, plan): &Self::Plan,
         progress: &watch::Sender<Progress>,
-        stop: CancellationToken,
+        stop: Stop,
     ) -> Result<(), BatchError> {
         pipeline.run(plan, None, progress, stop).await.map(drop)
     }

@@ -33,7 +33,9 @@ async fn start(does: fn(&str, usize) -> Does, patience: Duration) -> Running {
         work: Fake::new(does),
         root: "/data".parse().expect("a root"),
         clock: crate::clock::now,
+        at_once: 1,
         patience,
+        now: CancellationToken::new(),
     };
     let daemon = tokio::spawn(serve(listener, daemon, drain.clone()));
     let client = AgentClient::connect(url.clone()).await.expect("connected");

@@ -48,7 +48,8 @@ impl Stage {
     }
 
     async fn agent(&self, env: &[(&str, &str)]) -> Result<(Agent, AgentJobs)> {
-        let agent = Agent::start(&self.root, &self.work(), &[], env)?;
+        // One after the other: what these tests look at.
+        let agent = Agent::start(&self.root, &self.work(), &["--jobs", "1"], env)?;
         let jobs = AgentJobs::connect(&agent.url).await?;
         Ok((agent, jobs))
     }

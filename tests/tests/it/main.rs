@@ -7,6 +7,7 @@ mod agent_bad_input;
 mod agent_bad_states;
 mod agent_crash;
 mod agent_ollama;
+mod agent_operate;
 mod agent_run;
 mod agent_serve;
 mod agent_serve_crash;
