@@ -9,6 +9,7 @@
 mod by_hand;
 mod conformance;
 mod doctor;
+mod ollama;
 mod pilot;
 mod place;
 mod services;

@@ -213,10 +213,11 @@ impl Client {
         Ok(body)
     }
 
-    /// A connection that never came about is the server's absence; one that broke is this request's misfortune.
+    /// A connection that never came about is the server's absence; one that broke, be it before a word was said, is
+    /// this request's misfortune, and may be its fault.
     pub(super) fn transport_error(&self, error: &reqwest::Error) -> InferError {
         let reason = innermost(error);
-        if error.is_connect() || (error.is_request() && !error.is_timeout()) {
+        if error.is_connect() {
             return InferError::Unreachable { url: self.url().to_owned(), reason };
         }
         if error.is_timeout() {

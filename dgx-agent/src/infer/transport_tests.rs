@@ -162,6 +162,9 @@ async fn a_connection_that_breaks_is_transient_and_none_at_all_is_absence() {
     let half = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{\"mess";
     assert_eq!(ask_text(half.to_owned()).await.unwrap_err().class(), Class::Transient);
 
+    // Before a word was said: a page that the server dies of must not count as its absence, again and again.
+    assert!(matches!(ask(Vec::new(), false).await, Err(InferError::Broken { .. })));
+
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
     let client = Client::new(Endpoint::parse(&free, None).unwrap(), Timeouts::default()).unwrap();
     let error = client.chat(b"{}".to_vec(), &params()).await.unwrap_err();

@@ -2,6 +2,10 @@
 
 use std::path::Path;
 
+use dgx_agent::{
+    infer::{Client, Endpoint, InferError, ModelParams, RequestTemplate, Timeouts},
+    prompt::Prompt,
+};
 use e2e::{
     batch_dir::{BatchDir, parts},
     harness::{OllamaSim, agent_run},
@@ -12,7 +16,11 @@ use e2e::{
         sheets::{sheet, sheets},
     },
 };
-use proto::rows::{BatchPage, Outcome};
+use proto::{
+    labelset::Labelset,
+    rows::{BatchPage, Outcome},
+};
+use reqwest::header::CONTENT_TYPE;
 
 const PAGES: usize = 200;
 
@@ -68,4 +76,68 @@ async fn a_fifth_of_the_requests_fails_and_every_page_has_the_outcome_that_was_i
         let row = row.expect("accounted for");
         assert_eq!((row.outcome, row.reason.as_deref()), (Outcome::Failed, Some(reason)), "{fault}");
     }
+}
+
+/// What a raw client sees of a fault: status, kind of content, and the last line or the whole body; None when the
+/// connection is closed without a word.
+async fn raw(url: &str, body: Vec<u8>) -> Option<(u16, String, String)> {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut answer = client.post(format!("{url}/api/chat")).body(body).send().await.ok()?;
+    let kind = answer.headers()[CONTENT_TYPE].to_str().unwrap().to_owned();
+    let (status, mut text) = (answer.status().as_u16(), String::new());
+    // A broken body is read as far as it goes.
+    while let Ok(Some(chunk)) = answer.chunk().await {
+        text.push_str(std::str::from_utf8(&chunk).unwrap_or_default());
+    }
+    let last = text.trim_end().rsplit('\n').next().unwrap_or_default().to_owned();
+    Some((status, kind, last))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_of_fault_looks_as_the_contract_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let sim = OllamaSim::start(folder.path(), &["--service-ms", "1", "--hang-ms", "50"]).unwrap();
+    let client = Client::new(Endpoint::parse(&sim.url, None).unwrap(), Timeouts::default()).unwrap();
+    let prompt = Prompt::new(&Labelset::embedded());
+    let params = ModelParams { model: MODEL.into(), num_ctx: 8192, num_predict: 256 };
+    let template = RequestTemplate::new(params.clone(), prompt.system.clone(), &prompt.schema);
+    let (json, stream) = ("application/json", "application/x-ndjson");
+    // The texts of 500 and 503 are the real server's, as the conformance suite and its sources have them.
+    let cases = [
+        ("500", 500, json, "model runner has unexpectedly stopped"),
+        ("503", 503, json, "server busy, please try again"),
+        ("cut-json", 200, stream, "\"done_reason\":\"length\""),
+        ("garbage", 200, stream, "\"done\":true"),
+        ("mid-stream", 200, stream, "{\"error\":\""),
+        ("no-done", 200, stream, "\"done\":false"),
+        ("whitespace", 200, stream, "\"done_reason\":\"length\""),
+        ("html", 502, "text/html", "<!doctype html>"),
+    ];
+    for (fault, status, kind, last) in cases {
+        let user = prompt.user(&format!("{ALWAYS}{fault} Flag State: France, IMO No.: 9074729"));
+        let told = raw(&sim.url, template.body(&user, 1)).await.unwrap();
+        assert_eq!(told.0, status, "{fault}: {told:?}");
+        assert!(told.1.starts_with(kind) && told.2.contains(last), "{fault}: {told:?}");
+        let error = client.chat(template.body(&user, 1), &params).await;
+        let as_read = match (fault, &error) {
+            ("500", Err(InferError::Server { status: 500, .. }))
+            | ("503", Err(InferError::Busy { status: 503, .. }))
+            | ("cut-json", Err(InferError::AnswerCut { .. }))
+            | ("mid-stream", Err(InferError::MidStream { .. }))
+            | ("no-done", Err(InferError::NoDone))
+            | ("whitespace", Err(InferError::Runaway { .. }))
+            | ("html", Err(InferError::Busy { status: 502, .. })) => true,
+            // Finished as HTTP has it; that it is no JSON shows when it is read.
+            ("garbage", Ok(completion)) => {
+                serde_json::from_str::<serde_json::Value>(&completion.content).is_err()
+            }
+            _ => false,
+        };
+        assert!(as_read, "{fault}: {error:?}");
+    }
+    // Silence, until somebody loses patience: here the simulator, which is told to.
+    let user = prompt.user(&format!("{ALWAYS}hang Flag State: France"));
+    assert!(raw(&sim.url, template.body(&user, 1)).await.is_none_or(|(.., last)| last.is_empty()));
+    let error = client.chat(template.body(&user, 1), &params).await;
+    assert!(matches!(error, Err(InferError::Broken { .. })), "{error:?}");
 }
