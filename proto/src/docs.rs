@@ -176,6 +176,16 @@ pub struct CommitRecord {
     pub counts: Counts,
     pub provenance: Provenance,
     pub committed_at: DateTime<Utc>,
+    /// Of the files as they were written: a listing that shows them vouches for the hashes without reading.
+    #[serde(default)]
+    pub etags: CommitTags,
+}
+
+/// None where the store gave none, or the file was written later.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitTags {
+    pub suggestions: Option<String>,
+    pub ledger: Option<String>,
 }
 
 /// `_manifest.json`: the batch is complete. Create-only, by whoever finds every commit.

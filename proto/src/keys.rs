@@ -143,6 +143,22 @@ impl BatchKeys {
         Key(format!("{}part-{number:05}.{}", self.parts(kind), kind.extension()))
     }
 
+    /// The prefix of files that wait for the commit of their part. None is there once the batch is complete.
+    pub fn staged_folder(&self) -> String {
+        format!("{}staged/", self.folder)
+    }
+
+    /// `staged/part-00000.<sha256>`: by its content, so that who writes it again changes nothing.
+    pub fn staged(&self, number: u32, sha256: &str) -> Key {
+        Key(format!("{}part-{number:05}.{sha256}", self.staged_folder()))
+    }
+
+    /// The part that a staged file is of; None for any other key.
+    pub fn staged_part(&self, key: &Key) -> Option<u32> {
+        let name = key.as_str().strip_prefix(&self.staged_folder())?.strip_prefix("part-")?;
+        name.split_once('.')?.0.parse().ok()
+    }
+
     /// The number of a part of this kind; None for any other key.
     pub fn part_number(&self, kind: PartKind, key: &Key) -> Option<u32> {
         let digits = key

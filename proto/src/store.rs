@@ -9,19 +9,33 @@
 //!
 //! The environment comes in as a map, so that nothing here reads it behind the caller's back.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+mod cloud;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::PathBuf,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures::{StreamExt, TryStreamExt, stream::BoxStream};
+use futures::{
+    StreamExt, TryStreamExt, future,
+    stream::{self, BoxStream},
+};
 use object_store::{
-    ClientOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig,
-    aws::AmazonS3Builder, azure::MicrosoftAzureBuilder, buffered::BufWriter, gcp::GoogleCloudStorageBuilder,
-    local::LocalFileSystem, path::Path,
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutResult, RetryConfig, UpdateVersion,
+    buffered::BufWriter, local::LocalFileSystem, path::Path,
 };
 use url::Url;
 
 use crate::keys::Key;
+use cloud::{azure, gcs, retries, s3};
 
 /// Environment variables by name.
 pub type Env = BTreeMap<String, String>;
@@ -55,6 +69,23 @@ pub enum Created {
     New,
     /// Another object lies there, untouched.
     Exists,
+}
+
+/// Which content of an object is meant: for writes on condition that it is still there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version(UpdateVersion);
+
+impl Version {
+    /// As a listing shows it.
+    pub fn etag(&self) -> Option<&str> {
+        self.0.e_tag.as_deref()
+    }
+}
+
+impl From<PutResult> for Version {
+    fn from(put: PutResult) -> Self {
+        Self(put.into())
+    }
 }
 
 /// An object as a listing tells of it.
@@ -220,8 +251,25 @@ impl Store {
     }
 
     pub async fn get(&self, key: &Key) -> Result<Bytes, StoreError> {
+        Ok(self.get_version(key).await?.0)
+    }
+
+    /// With the version that was read.
+    pub async fn get_version(&self, key: &Key) -> Result<(Bytes, Version), StoreError> {
         let found = self.inner.get(&self.path(key)?).await.map_err(|error| self.error(key, error))?;
-        found.bytes().await.map_err(|error| self.error(key, error))
+        let ObjectMeta { size, e_tag, version, .. } = found.meta.clone();
+        let bytes = found.bytes().await.map_err(|error| self.error(key, error))?;
+        self.check_length(key, size, bytes.len() as u64)?;
+        Ok((bytes, Version(UpdateVersion { e_tag, version })))
+    }
+
+    /// An answer that is cut, or says another length than it has, must not be taken for the object.
+    fn check_length(&self, key: &Key, size: u64, came: u64) -> Result<(), StoreError> {
+        if size == came {
+            return Ok(());
+        }
+        let source = format!("{came} of {size} bytes came").into();
+        Err(self.error(key, object_store::Error::Generic { store: "length", source }))
     }
 
     /// None when there is no such object.
@@ -239,8 +287,18 @@ impl Store {
         key: &Key,
     ) -> Result<BoxStream<'static, Result<Bytes, StoreError>>, StoreError> {
         let found = self.inner.get(&self.path(key)?).await.map_err(|error| self.error(key, error))?;
-        let (store, key) = (self.clone(), key.clone());
-        Ok(found.into_stream().map_err(move |error| store.error(&key, error)).boxed())
+        let (store, key, size) = (self.clone(), key.clone(), found.meta.size);
+        let end = (store.clone(), key.clone());
+        let came = Arc::new(AtomicU64::new(0));
+        let counted = came.clone();
+        let bytes = found.into_stream().map_err(move |error| store.error(&key, error));
+        let bytes = bytes.inspect_ok(move |bytes| {
+            counted.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        });
+        let whole =
+            stream::once(async move { end.0.check_length(&end.1, size, came.load(Ordering::Relaxed)) });
+        let whole = whole.filter_map(|whole| future::ready(whole.err().map(Err)));
+        Ok(bytes.chain(whole).boxed())
     }
 
     pub async fn head(&self, key: &Key) -> Result<Object, StoreError> {
@@ -267,11 +325,33 @@ impl Store {
     /// Writes an object unless one lies there. A retried request may find its own write: compare the content
     /// before taking `Exists` for somebody else's.
     pub async fn put_create(&self, key: &Key, bytes: impl Into<Bytes>) -> Result<Created, StoreError> {
-        let path = self.path(key)?;
-        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        match self.inner.put_opts(&path, bytes.into().into(), options).await {
-            Ok(_) => Ok(Created::New),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(Created::Exists),
+        Ok(if self.create(key, bytes).await?.is_some() { Created::New } else { Created::Exists })
+    }
+
+    /// The same, with the version that was written; None where another object lies.
+    pub async fn create(&self, key: &Key, bytes: impl Into<Bytes>) -> Result<Option<Version>, StoreError> {
+        self.put_on(key, bytes.into(), PutMode::Create).await
+    }
+
+    /// Replaces that version of an object; None when it is no longer there. Not for a folder.
+    pub async fn replace(
+        &self,
+        key: &Key,
+        version: &Version,
+        bytes: impl Into<Bytes>,
+    ) -> Result<Option<Version>, StoreError> {
+        self.put_on(key, bytes.into(), PutMode::Update(version.0.clone())).await
+    }
+
+    async fn put_on(&self, key: &Key, bytes: Bytes, mode: PutMode) -> Result<Option<Version>, StoreError> {
+        use object_store::Error::{AlreadyExists, NotFound, Precondition};
+
+        let updates = matches!(mode, PutMode::Update(_));
+        let options = PutOptions { mode, ..PutOptions::default() };
+        match self.inner.put_opts(&self.path(key)?, bytes.into(), options).await {
+            Ok(put) => Ok(Some(put.into())),
+            Err(AlreadyExists { .. } | Precondition { .. }) => Ok(None),
+            Err(NotFound { .. }) if updates => Ok(None),
             Err(error) => Err(self.error(key, error)),
         }
     }
@@ -294,7 +374,7 @@ impl Store {
         let folder = Key::from_listing(prefix.trim_end_matches('/'));
         let path = match self.path(&folder) {
             Ok(path) => path,
-            Err(error) => return futures::stream::iter([Err(error)]).boxed(),
+            Err(error) => return stream::iter([Err(error)]).boxed(),
         };
         let store = self.clone();
         self.inner
@@ -305,7 +385,7 @@ impl Store {
                     Err(object_store::Error::NotFound { .. }) if store.local_path(&folder).is_some() => None,
                     Err(error) => Some(Err(store.error(&folder, error))),
                 };
-                futures::future::ready(found)
+                future::ready(found)
             })
             .boxed()
     }
@@ -360,89 +440,6 @@ fn is_refused_listing(error: &object_store::Error) -> bool {
 
 fn object(key: Key, meta: ObjectMeta) -> Object {
     Object { key, bytes: meta.size, etag: meta.e_tag, last_modified: meta.last_modified }
-}
-
-/// The total time of a request covers its body, so it must fit a large part over a slow line.
-fn client() -> ClientOptions {
-    ClientOptions::new()
-        .with_connect_timeout(Duration::from_secs(5))
-        .with_timeout(Duration::from_secs(300))
-        .with_user_agent(http_user_agent())
-}
-
-fn http_user_agent() -> object_store::HeaderValue {
-    object_store::HeaderValue::from_static(concat!("preannotate/", env!("CARGO_PKG_VERSION")))
-}
-
-fn retries() -> RetryConfig {
-    RetryConfig { max_retries: 6, retry_timeout: Duration::from_secs(60), ..RetryConfig::default() }
-}
-
-fn s3(uri: &str, bucket: &str, env: &Env) -> Result<AmazonS3Builder, StoreError> {
-    let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_disable_tagging(true); // R2 answers 501 to tags, which the client would retry for minutes
-    let mut options = client();
-    // An empty variable is an unset one, as everywhere.
-    let mut env = env.clone();
-    env.retain(|_, value| !value.is_empty());
-    let endpoint = env
-        .get("AWS_ENDPOINT_URL_S3")
-        .or_else(|| env.get("AWS_ENDPOINT_URL"))
-        .or_else(|| env.get("AWS_ENDPOINT"));
-    for (name, value) in env.iter().filter(|(name, _)| name.starts_with("AWS_")) {
-        if let Ok(key) = name.to_ascii_lowercase().parse() {
-            builder = builder.with_config(key, value);
-        }
-    }
-    if let Some(endpoint) = endpoint {
-        if !env.contains_key("AWS_ACCESS_KEY_ID") && !env.contains_key("AWS_SKIP_SIGNATURE") {
-            // Without keys the client would ask the cloud's instance metadata, and hang.
-            return Err(StoreError::NoCredentials {
-                uri: uri.to_owned(),
-                hint: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for R2: an object read and write token)",
-            });
-        }
-        if is_loopback(endpoint) {
-            options = options.with_allow_http(true);
-        }
-        builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
-        if !env.contains_key("AWS_REGION") && !env.contains_key("AWS_DEFAULT_REGION") {
-            let region = if endpoint.contains(".r2.cloudflarestorage.com") { "auto" } else { "us-east-1" };
-            builder = builder.with_region(region);
-        }
-    }
-    if env.get("AWS_ALLOW_HTTP").is_some_and(|value| value == "true" || value == "1") {
-        options = options.with_allow_http(true);
-    }
-    Ok(builder.with_client_options(options))
-}
-
-fn is_loopback(endpoint: &str) -> bool {
-    Url::parse(endpoint).is_ok_and(|url| match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        None => false,
-    })
-}
-
-fn gcs(bucket: &str, env: &Env) -> GoogleCloudStorageBuilder {
-    let mut builder = GoogleCloudStorageBuilder::new().with_bucket_name(bucket);
-    for (name, value) in env.iter().filter(|(name, _)| name.starts_with("GOOGLE_")) {
-        if let Ok(key) = name.to_ascii_lowercase().parse() {
-            builder = builder.with_config(key, value);
-        }
-    }
-    builder.with_client_options(client())
-}
-
-fn azure(container: &str, env: &Env) -> MicrosoftAzureBuilder {
-    let mut builder = MicrosoftAzureBuilder::new().with_container_name(container);
-    for (name, value) in env.iter().filter(|(name, _)| name.starts_with("AZURE_")) {
-        if let Ok(key) = name.to_ascii_lowercase().parse() {
-            builder = builder.with_config(key, value);
-        }
-    }
-    builder.with_client_options(client())
 }
 
 #[cfg(test)]

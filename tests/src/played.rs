@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use proto::{
-    docs::{CommitRecord, Counts, FileRef, Manifest, ManifestPart, Provenance, VERSION},
+    docs::{CommitRecord, CommitTags, Counts, FileRef, Manifest, ManifestPart, Provenance, VERSION},
     hash::sha256_hex,
     ids::{BatchId, CharSpan, DocId, PageKey},
     keys::{BatchKeys, Key, PartKind},
@@ -103,6 +103,7 @@ impl Played {
             counts,
             provenance: provenance(),
             committed_at: DateTime::UNIX_EPOCH,
+            etags: CommitTags::default(),
         })
     }
 

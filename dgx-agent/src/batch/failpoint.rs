@@ -13,6 +13,8 @@ pub(super) enum Point {
     Suggestions,
     /// Its ledger too, but not its commit.
     Ledger,
+    /// Its commit record is written, too.
+    Commit,
     /// All parts are committed, the manifest is not written. Its part is 0.
     Manifest,
 }
@@ -28,6 +30,7 @@ pub(super) async fn reach(point: Point, part: u32) {
         Point::Part => "part",
         Point::Suggestions => "suggestions",
         Point::Ledger => "ledger",
+        Point::Commit => "commit",
         Point::Manifest => "manifest",
     };
     let Ok(asked) = std::env::var("DGX_AGENT_PAUSE_AT") else { return };

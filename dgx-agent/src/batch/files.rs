@@ -26,12 +26,6 @@ pub(super) fn describe(key: &Key, rows: usize, bytes: &Bytes) -> FileRef {
     }
 }
 
-/// Whether the object is there with the size that `file` says.
-pub(super) async fn has_size(store: &Store, file: &FileRef) -> Result<bool, BatchError> {
-    let found = store.head_opt(&Key::from_listing(&file.key)).await?;
-    Ok(found.is_some_and(|object| object.bytes == file.bytes))
-}
-
 /// Whether the object is there with the content that `file` says.
 pub(super) async fn has_hash(store: &Store, file: &FileRef) -> Result<bool, BatchError> {
     match sha256(store, &Key::from_listing(&file.key)).await {

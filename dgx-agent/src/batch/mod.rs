@@ -13,15 +13,25 @@ mod commit;
 mod error;
 mod failpoint;
 mod files;
+#[cfg(test)]
+mod model;
 mod part;
 mod plan;
 mod progress;
+mod protocol;
 mod repeats;
 mod stop;
+mod survey;
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, MutexGuard, PoisonError},
+};
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
 use proto::{
     docs::{CommitRecord, Counts, Provenance},
     ids::BatchId,
@@ -41,8 +51,11 @@ use crate::{
     engine::{self, Engine, ModelServer, Server},
     journal::Journal,
 };
-use commit::Look;
+use commit::Standing;
+use failpoint::{Point, reach};
 use part::Budget;
+use protocol::{Protocol, Settled};
+use survey::{Survey, Vouched};
 
 /// Parts under way: one whose pages are asked about, one or two that are committed, and the next one, opened already.
 /// So the model server has work while a part is written.
@@ -156,6 +169,7 @@ impl Pipeline {
             budget: self.budget.clone(),
             turn: Arc::default(),
             committed: watch::Sender::new(0),
+            kept: std::sync::Mutex::default(),
         };
         let done = stop.into().until_told(&plan.annotator, Box::pin(run.run(shard))).await;
         done.unwrap_or(Err(BatchError::Cancelled))
@@ -174,10 +188,21 @@ struct Run<'a> {
     turn: Arc<Mutex<()>>,
     /// Parts that are through: they are committed in their order.
     committed: watch::Sender<usize>,
+    /// What is committed, for the manifest.
+    kept: std::sync::Mutex<BTreeMap<u32, Standing>>,
 }
 
 impl Run<'_> {
+    fn protocol(&self) -> Protocol<'_> {
+        let Plan { batch, fingerprint, .. } = self.plan;
+        Protocol { store: &self.pipeline.store, keys: &self.keys, batch, fingerprint }
+    }
+
     async fn run(&self, shard: Option<Shard>) -> Result<Done, BatchError> {
+        let survey = self.survey().await?;
+        if let Some(done) = self.complete_already(&survey).await? {
+            return Ok(done);
+        }
         let mine = |part: &&PartPlan| shard.is_none_or(|shard| shard.has(part.number));
         let parts: Vec<&PartPlan> = self.plan.parts.iter().filter(mine).collect();
         let (store, annotator) = (&self.pipeline.store, &self.plan.annotator);
@@ -185,18 +210,10 @@ impl Run<'_> {
         self.meter.begin(number(parts.len()), parts.iter().map(|part| part.rows).sum());
         let mut counts = Counts::default();
         let mut bad = Vec::new();
-        let under_way = parts.iter().enumerate().map(|(index, part)| async move {
-            let done = Box::pin(self.part(index, part)).await;
-            // Committed, there already, or bad: the next one may be committed. Those that are there already come in any
-            // order, and must not take the turn back.
-            self.turn_of(index).await;
-            self.committed.send_replace(index + 1);
-            (*part, done)
-        });
-        let mut done = stream::iter(under_way).buffered(PARTS).boxed();
+        let mut done = self.work(&parts, &survey);
         while let Some((part, done)) = done.next().await {
             match done {
-                Ok(commit) => counts.add(&commit.counts),
+                Ok(done) => counts.add(&done),
                 Err(error) if error.is_of_a_part() => {
                     tracing::error!(batch = %self.plan.batch, part = part.number, %error, "the part is left out");
                     bad.push(error.to_string());
@@ -217,27 +234,86 @@ impl Run<'_> {
         self.finish(number(parts.len()), counts).await
     }
 
-    async fn part(&self, index: usize, part: &PartPlan) -> Result<CommitRecord, BatchError> {
-        let (told, commit) = match commit::standing(self, part, Look::Sizes).await? {
-            Some(commit) => (Counts::default(), commit),
-            None => self.redo(Some(index), part).await?,
-        };
-        self.meter.committed(&told, &commit.counts);
-        Ok(commit)
+    async fn survey(&self) -> Result<Survey, BatchError> {
+        Survey::take(&self.pipeline.store, &self.keys).await
     }
 
-    /// With what was told of its pages before the commit. `after`: how many parts must be through before it.
-    async fn redo(
-        &self,
-        after: Option<usize>,
-        part: &PartPlan,
-    ) -> Result<(Counts, CommitRecord), BatchError> {
+    /// A batch whose manifest stands, and whose files are there: without a look at its records.
+    async fn complete_already(&self, survey: &Survey) -> Result<Option<Done>, BatchError> {
+        let Some(manifest) = self.protocol().manifest().await? else { return Ok(None) };
+        let mut files = manifest.parts.iter().flat_map(|part| [&part.suggestions, &part.ledger]);
+        if !files.all(|file| survey.has_size(file)) {
+            tracing::warn!(batch = %self.plan.batch, "files of a complete batch are lost: their parts are done again");
+            return Ok(None);
+        }
+        if survey.has_staged() {
+            self.protocol().sweep().await?;
+        }
+        let parts = number(manifest.parts.len());
+        self.meter.complete(parts, &manifest.counts);
+        Ok(Some(Done::Complete { parts, counts: manifest.counts }))
+    }
+
+    /// Parts without a record are done, a few at a time and in their order; beside that the others' records are read.
+    fn work<'a>(
+        &'a self,
+        parts: &[&'a PartPlan],
+        survey: &'a Survey,
+    ) -> BoxStream<'a, (&'a PartPlan, Result<Counts, BatchError>)> {
+        let (there, missing): (Vec<&PartPlan>, Vec<&PartPlan>) =
+            parts.iter().partition(|part| survey.has_commit(part.number));
+        let there = stream::iter(there).map(move |part| async move {
+            let done = Box::pin(self.committed_part(part, survey)).await;
+            (part, done)
+        });
+        let missing = stream::iter(missing.into_iter().enumerate()).map(move |(index, part)| async move {
+            let done = Box::pin(self.redo(Some(index), part)).await;
+            // Committed or bad: the next one may be committed. A bad one must not take the turn back.
+            self.turn_of(index).await;
+            self.committed.send_replace(index + 1);
+            (part, done)
+        });
+        stream::select(missing.buffered(PARTS), there.buffer_unordered(LOOKS)).boxed()
+    }
+
+    /// A part that a listing had the record of.
+    async fn committed_part(&self, part: &PartPlan, survey: &Survey) -> Result<Counts, BatchError> {
+        let Some(record) = self.protocol().record(part.number).await? else {
+            return self.redo(None, part).await;
+        };
+        let counts = record.counts.clone();
+        let record = match survey.vouches(&record.clone().into()) {
+            Vouched::Wrong => match self.protocol().settle(record, None).await? {
+                Settled::Whole(record) => record,
+                Settled::Lost(_) => return self.redo(None, part).await,
+            },
+            _ => record,
+        };
+        self.keep(record);
+        self.meter.committed(&Counts::default(), &counts);
+        Ok(counts)
+    }
+
+    /// Brings a part to its commit. `after`: how many parts must be through before it.
+    async fn redo(&self, after: Option<usize>, part: &PartPlan) -> Result<Counts, BatchError> {
         let (annotated, told) = Box::pin(part::annotate(self, part)).await?;
         self.plan.annotator.check_unchanged(&self.meter).await?;
         if let Some(after) = after {
             self.turn_of(after).await;
         }
-        Ok((told, Box::pin(commit::commit(self, part, annotated)).await?))
+        let record = Box::pin(commit::commit(self, part, annotated)).await?;
+        let counts = record.counts.clone();
+        self.keep(record);
+        self.meter.committed(&told, &counts);
+        Ok(counts)
+    }
+
+    fn keep(&self, record: CommitRecord) {
+        self.kept().insert(record.part, record.into());
+    }
+
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<u32, Standing>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until so many parts are through.
@@ -248,37 +324,38 @@ impl Run<'_> {
 
     /// Completes the batch if every part of every shard is committed.
     async fn finish(&self, parts: u32, counts: Counts) -> Result<Done, BatchError> {
+        let survey = self.survey().await?;
         let all = &self.plan.parts;
-        let commits = self.look(Look::Record).await?;
-        let missing = commits.iter().filter(|commit| commit.is_none()).count();
+        let missing = all.iter().filter(|part| !survey.has_commit(part.number)).count();
         if missing > 0 {
             return Ok(Done::Shard { parts, counts, missing: number(missing) });
         }
-        let manifest = match commit::standing_manifest(self).await? {
+        let manifest = match self.protocol().manifest().await? {
             Some(manifest) => manifest,
-            None => commit::manifest(self, &self.verified().await?).await?,
+            None => {
+                let parts = stream::iter(all.iter()).map(|part| self.verified(part, &survey));
+                let parts = parts.buffered(LOOKS).boxed().try_collect().await?;
+                let Plan { batch, fingerprint, provenance, .. } = self.plan;
+                let manifest = commit::manifest(batch, fingerprint, provenance, parts);
+                reach(Point::Manifest, 0).await;
+                self.protocol().complete(manifest).await?
+            }
         };
+        self.protocol().sweep().await?;
         Ok(Done::Complete { parts: number(all.len()), counts: manifest.counts })
     }
 
-    /// The commit of each part of the batch.
-    async fn look(&self, look: Look) -> Result<Vec<Option<CommitRecord>>, BatchError> {
-        let commits = self.plan.parts.iter().map(|part| commit::standing(self, part, look));
-        stream::iter(commits).buffered(LOOKS).boxed().try_collect().await
-    }
-
-    /// The commits of all parts, whose files have the hashes that they say.
-    async fn verified(&self) -> Result<Vec<CommitRecord>, BatchError> {
-        let all = &self.plan.parts;
-        let looked = self.look(Look::Hashes).await?;
-        let mut commits = Vec::with_capacity(looked.len());
-        for (part, commit) in all.iter().zip(looked) {
-            commits.push(match commit {
-                Some(commit) => commit,
-                None => self.redo(None, part).await?.1,
-            });
+    /// A part whose files are what its record says, by now.
+    async fn verified(&self, part: &PartPlan, survey: &Survey) -> Result<Standing, BatchError> {
+        let kept = self.kept().get(&part.number).cloned();
+        if let Some(standing) = self.protocol().verified(part.number, kept, survey).await? {
+            return Ok(standing);
         }
-        Ok(commits)
+        self.redo(None, part).await?;
+        let kept = self.kept().get(&part.number).cloned();
+        kept.ok_or_else(|| {
+            BatchError::Internal(format!("part {} was committed and is not kept", part.number))
+        })
     }
 }
 

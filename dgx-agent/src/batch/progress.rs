@@ -101,6 +101,14 @@ impl Meter {
         self.progress.send_replace(Progress { parts, pages, ..Progress::default() });
     }
 
+    /// The whole batch was done before.
+    pub(super) fn complete(&self, parts: u32, counts: &Counts) {
+        let mut progress =
+            Progress { parts, parts_committed: parts, pages: counts.pages, ..Progress::default() };
+        progress.add(counts);
+        self.progress.send_replace(progress);
+    }
+
     /// A page has its outcome.
     pub(super) fn page(&self, counts: &Counts) {
         METRICS.pages(counts);
