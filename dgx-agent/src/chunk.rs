@@ -43,6 +43,12 @@ impl ChunkBudget {
         Self::of_tokens(left.min(answer))
     }
 
+    /// The smallest context window that holds prompt, answer and a smallest piece, as far as can be told.
+    pub fn least_window(num_predict: u32, prompt: &Prompt) -> usize {
+        let piece = MIN_BYTES.div_ceil(BYTES_PER_TOKEN);
+        num_predict as usize + estimated_tokens(&prompt.system) + TEMPLATE_TOKENS + piece
+    }
+
     pub fn of_tokens(tokens: usize) -> Self {
         Self { bytes: (tokens * BYTES_PER_TOKEN).max(MIN_BYTES) }
     }
@@ -232,6 +238,19 @@ mod tests {
         assert_eq!(ChunkBudget::new(needed + 1564, 1000, &prompt), ChunkBudget::of_tokens(500));
         assert_eq!(ChunkBudget::new(100, 50, &prompt).bytes, MIN_BYTES);
         assert_eq!(of(4000).divided_by(4), of(1000));
+    }
+
+    proptest! {
+        #[test]
+        fn prompt_and_answer_stay_below_the_window(num_predict in 64..8192u32, more in 0..20_000u32, text in ".{0,3000}") {
+            let prompt = Prompt::new(&Labelset::embedded());
+            let num_ctx = ChunkBudget::least_window(num_predict, &prompt) as u32 + more;
+            let budget = ChunkBudget::new(num_ctx, num_predict, &prompt);
+            for piece in overlapping(&text, budget, OVERLAP) {
+                let asked = estimated_tokens(&prompt.system) + estimated_tokens(&piece.text) + TEMPLATE_TOKENS;
+                prop_assert!(asked + num_predict as usize <= num_ctx as usize);
+            }
+        }
     }
 
     /// Rows of a register: what rules find in one of them hangs on no other.

@@ -79,6 +79,14 @@ impl OllamaEngine {
         let found =
             preflight(&client, &params).await.map_err(|error| BatchError::from_model_server(&error))?;
         let prompt = Prompt::new(&labelset);
+        let least = ChunkBudget::least_window(params.num_predict, &prompt);
+        if least > params.num_ctx as usize {
+            return Err(BatchError::Config(format!(
+                "--num-ctx {} has no room for a page beside the labelset's prompt and --num-predict {}: pass --num-ctx \
+                 {least} or more, or a smaller --num-predict",
+                params.num_ctx, params.num_predict
+            )));
+        }
         let template = RequestTemplate::new(params.clone(), prompt.system.clone(), &prompt.schema)
             .with_digest(&found.digest);
         Ok(Self {

@@ -108,6 +108,8 @@ async fn what_can_never_work_is_refused_when_it_is_submitted() {
     let says =
         "--num-ctx 200000 is above the context length 131072 of stand-in; pass --num-ctx 131072 or less";
     assert!(too_long.message().contains(says), "{too_long}");
+    let too_short = setup.refused(&[], &["--num-ctx", "2048", "--num-predict", "1024"]).await;
+    assert!(too_short.message().contains("--num-ctx 2048 has no room for a page"), "{too_short}");
     let missing = setup.refused(&["--missing-model"], &[]).await;
     assert!(missing.message().contains("run `ollama pull stand-in`"), "{missing}");
     for status in ["302", "200"] {
