@@ -3,6 +3,7 @@
 //! In: `{"id", "text", "mentions": [{"label", "text", "before"?}]}`. Out, one answer a line and in order:
 //! `{"id", "spans": [{"mention", "label", "start", "end", "text", "match", "similarity"}], "ungrounded": [{"mention",
 //! "reason"}]}`. A bad line gives `{"id", "error"}` in its place; `id` is any JSON value, null where it is not known.
+//! A good line is read once.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 
@@ -10,7 +11,10 @@ use proto::labelset::{Labelset, Mention};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ground::{GroundedSpan, Reason, ground};
+use crate::{
+    ground::{GroundedSpan, Reason, ground},
+    parse::with_whole_characters,
+};
 
 /// Longest line, in bytes: a page of many megabytes and its mentions.
 const MAX_LINE: u64 = 64 << 20;
@@ -24,6 +28,8 @@ pub struct Summary {
 
 #[derive(Deserialize)]
 struct Question {
+    #[serde(default)]
+    id: Value,
     text: String,
     mentions: Vec<Mention>,
 }
@@ -96,19 +102,53 @@ pub fn run(input: impl Read, output: impl Write, labelset: &Labelset) -> io::Res
 type Found = (Vec<Span>, Vec<Left>);
 
 fn answer(line: &[u8], labelset: &Labelset) -> (Value, Result<Found, String>) {
-    let mut value: Value = match serde_json::from_slice(line) {
-        Ok(value) => value,
-        Err(error) => return (Value::Null, Err(not_json(&error))),
-    };
-    let id = value.get_mut("id").map(Value::take).unwrap_or_default();
-    let question: Question = match serde_json::from_value(value) {
+    let question: Question = match read(line) {
         Ok(question) => question,
-        Err(error) => return (id, Err(format!("the line is not {{id, text, mentions}}: {error}"))),
+        Err(error) => return (id_of(line), Err(error)),
     };
     let grounded = ground(&question.text, &question.mentions, labelset);
     let left =
         grounded.ungrounded.into_iter().map(|left| Left { mention: left.mention, reason: left.reason });
-    (id, Ok((grounded.spans.into_iter().map(Span::from).collect(), left.collect())))
+    (question.id, Ok((grounded.spans.into_iter().map(Span::from).collect(), left.collect())))
+}
+
+/// A half of a surrogate pair, which other languages' strings may hold, becomes U+FFFD: one code point, as they count.
+fn read(line: &[u8]) -> Result<Question, String> {
+    let error = match serde_json::from_slice(line) {
+        Ok(question) => return Ok(question),
+        Err(error) => error,
+    };
+    if let Some(whole) = str::from_utf8(line).ok().and_then(with_whole_characters)
+        && let Ok(question) = serde_json::from_str(&whole)
+    {
+        return Ok(question);
+    }
+    Err(if error.is_data() {
+        // Its message names fields and types; what it quotes of the line is left out.
+        let known = ["missing field `text`", "missing field `mentions`", "missing field `label`"];
+        let said = error.to_string();
+        let what = known
+            .iter()
+            .find(|known| said.starts_with(**known))
+            .copied()
+            .unwrap_or("a value of another type");
+        format!(
+            "the line is not {{id, text, mentions: [{{label, text, before?}}]}}: {what} at column {}",
+            error.column()
+        )
+    } else {
+        not_json(&error)
+    })
+}
+
+/// What a bad line says of itself.
+fn id_of(line: &[u8]) -> Value {
+    #[derive(Deserialize)]
+    struct Named {
+        #[serde(default)]
+        id: Value,
+    }
+    serde_json::from_slice(line).map_or(Value::Null, |Named { id }| id)
 }
 
 /// Without what serde_json quotes of the line: no page text in messages.
@@ -189,9 +229,29 @@ not JSON
     }
 
     #[test]
-    fn odd_bytes_and_surrogates_are_bad_lines() {
+    fn odd_bytes_are_bad_lines() {
         let (answers, summary) = answers(b"\xff\xfe\n{\"id\": \"\\ud800\"}\n[]\n{}\n");
         assert_eq!(summary, Summary { lines: 4, bad: 4 });
         assert!(answers.iter().all(|answer| answer["error"].is_string()));
+    }
+
+    #[test]
+    fn a_bad_line_keeps_its_id_and_tells_no_text() {
+        let (answers, _) = answers(
+            br#"{"text": "secret", "mentions": "secret", "id": 7}
+{"id": "x", "mentions": []}"#,
+        );
+        assert_eq!((&answers[0]["id"], &answers[1]["id"]), (&serde_json::json!(7), &serde_json::json!("x")));
+        assert!(!answers[0]["error"].to_string().contains("secret"), "{}", answers[0]);
+        assert!(answers[1]["error"].to_string().contains("missing field `text`"), "{}", answers[1]);
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_one_character() {
+        let line = br#"{"id": "s", "text": "a\ud800 flag: Panama \ud83d\ude00", "mentions": [{"label": "FLAG", "text": "Panama"}, {"label": "OWNER", "text": "\udc00"}]}"#;
+        let (answers, summary) = answers(line);
+        assert_eq!(summary.bad, 0, "{}", answers[0]);
+        assert_eq!((&answers[0]["spans"][0]["start"], &answers[0]["id"]), (&9.into(), &"s".into()));
+        assert_eq!(answers[0]["ungrounded"][0]["mention"], 1);
     }
 }

@@ -53,6 +53,8 @@ pub struct Metrics {
     /// By the ledger's reason.
     failures: Mutex<BTreeMap<&'static str, u64>>,
     moves: Mutex<BTreeMap<&'static str, u64>>,
+    /// By what was wrong with an answer.
+    repairs: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Metrics {
@@ -68,6 +70,7 @@ impl Metrics {
             pages: Mutex::new(BTreeMap::new()),
             failures: Mutex::new(BTreeMap::new()),
             moves: Mutex::new(BTreeMap::new()),
+            repairs: Mutex::new(BTreeMap::new()),
         }
     }
 
@@ -90,6 +93,11 @@ impl Metrics {
 
     pub fn salvaged(&self, mentions: u64) {
         self.salvaged.fetch_add(mentions, Relaxed);
+    }
+
+    /// An answer had to be mended, so often.
+    pub fn repaired(&self, what: &'static str, times: u64) {
+        add(&self.repairs, what, times);
     }
 
     pub fn moved(&self, moved: Move) {
@@ -156,6 +164,9 @@ impl Metrics {
         }
         let help = "Mentions saved from answers that were cut or broken.";
         text.counter("salvaged_mentions_total", help, of(&self.salvaged));
+        let help = "Answers that had to be mended, by what was wrong with them.";
+        let mut family = text.family("repairs_total", "counter", help);
+        each(&self.repairs, |what, count| family.sample(&[("kind", what)], count));
         let mut family = text.family("pages_total", "counter", "Pages by outcome.");
         each(&self.pages, |outcome, count| family.sample(&[("outcome", outcome.as_str())], count));
         text.counter("spans_total", "Spans found.", of(&self.spans));

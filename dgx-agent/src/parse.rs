@@ -169,6 +169,21 @@ fn mend(answer: &str, note: &mut impl FnMut(Repair, usize)) -> String {
     mended
 }
 
+/// JSON in which each half of a surrogate pair that stands alone became U+FFFD; None where there is none.
+pub fn with_whole_characters(json: &str) -> Option<String> {
+    let mut mended = String::with_capacity(json.len());
+    let (mut rest, mut found) = (json, false);
+    while let Some(at) = rest.find('\\') {
+        let (escape, lone) = escape(&rest[at..]);
+        mended.push_str(&rest[..at]);
+        mended.push_str(if lone { "\\ufffd" } else { escape });
+        found |= lone;
+        rest = &rest[at + escape.len()..];
+    }
+    mended.push_str(rest);
+    found.then_some(mended)
+}
+
 /// The escape that begins a text, with both halves of a pair; and whether it is a half alone.
 fn escape(text: &str) -> (&str, bool) {
     let unit = |text: &str| {

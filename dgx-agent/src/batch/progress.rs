@@ -158,6 +158,7 @@ impl Meter {
         if repairs.is_empty() {
             return;
         }
+        repairs.iter().for_each(|(repair, times)| METRICS.repaired(repair.as_str(), *times as u64));
         self.progress.send_modify(|progress| {
             for (repair, times) in repairs {
                 *progress.model.repairs.entry(*repair).or_default() += *times as u64;

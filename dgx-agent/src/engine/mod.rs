@@ -16,6 +16,9 @@ mod server;
 mod unite;
 mod work;
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
 
 use clap::ValueEnum;

@@ -107,6 +107,11 @@ impl Logprobs {
         self.0.push(Stretch { end, tokens, surprise });
     }
 
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The geometric mean of the probabilities of the tokens that a place of the answer touches, in bytes; None where
     /// one of them is not known.
     pub fn probability(&self, place: &Range<usize>) -> Option<f64> {

@@ -31,7 +31,7 @@ pub struct Completion {
     #[serde(skip)]
     pub timing: Option<Timing>,
     /// Of `content`, as far as the server sent them.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Logprobs::is_empty")]
     pub logprobs: Logprobs,
 }
 

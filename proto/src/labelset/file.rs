@@ -96,15 +96,7 @@ impl LabelsetFile {
         if self.labels.is_empty() || self.labels.len() > MAX_LABELS {
             return Err(format!("it needs 1 to {MAX_LABELS} labels, and has {}", self.labels.len()));
         }
-        let mut names = HashSet::new();
-        for label in &self.labels {
-            if !is_label_name(&label.name) {
-                return Err(format!("{:?} is no name of a label: capitals, digits and '_'", label.name));
-            }
-            if !names.insert(label.name.as_str()) {
-                return Err(format!("the label {:?} is there twice", label.name));
-            }
-        }
+        let names: HashSet<&str> = self.labels.iter().map(|label| label.name.as_str()).collect();
         let mut ordered = HashSet::new();
         for name in &self.overlap_order {
             if !names.contains(name.as_str()) || !ordered.insert(name.as_str()) {
@@ -123,6 +115,35 @@ impl LabelsetFile {
         }
         Ok(())
     }
+
+    /// What is wrong with the name of a label, and which label that is.
+    pub fn check_labels(&self) -> Result<(), (usize, String)> {
+        let mut names = HashSet::new();
+        for (nth, label) in self.labels.iter().enumerate() {
+            if !is_label_name(&label.name) {
+                return Err((nth, "is no name of a label: capitals, digits and '_'".to_owned()));
+            }
+            if !names.insert(label.name.as_str()) {
+                return Err((nth, "is there twice".to_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The line in which a label has its name, from 1; the first where it cannot be told.
+pub(super) fn line_of(toml: &str, nth: usize) -> usize {
+    #[derive(Deserialize)]
+    struct Named {
+        name: toml::Spanned<String>,
+    }
+    #[derive(Deserialize)]
+    struct Names {
+        labels: Vec<Named>,
+    }
+    let names = toml::from_str::<Names>(toml).ok();
+    let start = names.and_then(|names| names.labels.get(nth).map(|label| label.name.span().start));
+    1 + toml.get(..start.unwrap_or(0)).map_or(0, |before| before.matches('\n').count())
 }
 
 fn is_label_name(name: &str) -> bool {

@@ -47,8 +47,9 @@ pub enum LabelsetError {
     Toml(#[from] toml::de::Error),
     #[error("the labelset {labelset:?} cannot be used: {problem}")]
     Whole { labelset: String, problem: String },
-    #[error("the labelset {labelset:?} cannot be used: label {label:?}: {problem}")]
-    Label { labelset: String, label: String, problem: String },
+    /// `line`: of its name, from 1.
+    #[error("the labelset {labelset:?} cannot be used: label {label:?} (line {line}): {problem}")]
+    Label { labelset: String, label: String, line: usize, problem: String },
 }
 
 /// A checked labelset: names are unique, patterns are regular expressions, and where it was parsed as a new one, they
@@ -132,6 +133,13 @@ impl Labelset {
     pub fn known(toml: &str) -> Result<Self, LabelsetError> {
         let file: file::LabelsetFile = toml::from_str(toml)?;
         let whole = |problem: String| LabelsetError::Whole { labelset: file.name.clone(), problem };
+        let of_label = |nth: usize, problem: String| LabelsetError::Label {
+            labelset: file.name.clone(),
+            label: file.labels[nth].name.clone(),
+            line: file::line_of(toml, nth),
+            problem,
+        };
+        file.check_labels().map_err(|(nth, problem)| of_label(nth, problem))?;
         file.check().map_err(whole)?;
         let lexicons = file
             .lexicons
@@ -146,12 +154,8 @@ impl Labelset {
         let compiler =
             Compiler { expander: expand::Expander::new(&file.fragments, &lexicons), lexicons: &lexicons };
         let mut labels = Vec::with_capacity(file.labels.len());
-        for label in &file.labels {
-            let problem = |problem| LabelsetError::Label {
-                labelset: file.name.clone(),
-                label: label.name.clone(),
-                problem,
-            };
+        for (nth, label) in file.labels.iter().enumerate() {
+            let problem = |problem| of_label(nth, problem);
             let rank = file.overlap_order.iter().position(|name| *name == label.name);
             let rank = rank.ok_or_else(|| problem("is missing in overlap_order".to_owned()))?;
             labels.push(compiler.label(label, rank).map_err(problem)?);
@@ -175,10 +179,11 @@ impl Labelset {
     }
 
     fn each(&self, check: fn(&Label) -> Result<(), String>) -> Result<(), LabelsetError> {
-        self.labels.iter().try_for_each(|label| {
+        self.labels.iter().enumerate().try_for_each(|(nth, label)| {
             let named = |problem| LabelsetError::Label {
                 labelset: self.name.clone(),
                 label: label.name.clone(),
+                line: file::line_of(&self.toml, nth),
                 problem,
             };
             check(label).map_err(named)

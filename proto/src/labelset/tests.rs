@@ -93,9 +93,12 @@ fn a_rule_takes_cue_gap_value_and_what_follows() {
 #[test]
 fn what_is_wrong_is_named() {
     let cases = [
-        (one_label("", "[[labels.rules]]\nvalue = '('"), r#"label "A": rule 1: "#),
-        (one_label("", "pattern = '[a-z]'"), r#"label "A": the example "a1" does not match its pattern"#),
-        (one_label("", "validator = \"imo\""), r#"label "A": the example "a1" fails its validator"#),
+        (one_label("", "[[labels.rules]]\nvalue = '('"), r#"label "A" (line 8): rule 1: "#),
+        (
+            one_label("", "pattern = '[a-z]'"),
+            r#"label "A" (line 8): the example "a1" does not match its pattern"#,
+        ),
+        (one_label("", "validator = \"imo\""), r#"label "A" (line 8): the example "a1" fails its validator"#),
         (one_label("", "validator = \"date\""), "the validator Date needs a lexicon"),
         (one_label("", "validator = \"date\"\nlexicon = \"none\""), r#"there is no lexicon "none""#),
         (one_label("", "validator = \"magic\""), "unknown variant `magic`"),
@@ -113,7 +116,10 @@ fn what_is_wrong_is_named() {
             "is missing in overlap_order",
         ),
         (one_label("", "").replace("[\"A\"]", "[\"A\", \"B\"]"), r#"overlap_order names "B""#),
-        (one_label("", "").replace("name = \"A\"", "name = \"a b\""), r#""a b" is no name of a label"#),
+        (
+            one_label("", "").replace("name = \"A\"", "name = \"a b\""),
+            r#"label "a b" (line 8): is no name of a label"#,
+        ),
         (one_label("", "").replace(", \"a3\"", ""), "needs 3 examples"),
         (one_label("labels = []", ""), "cannot be read"),
         ("labels = 3".to_owned(), "cannot be read"),
@@ -124,7 +130,43 @@ fn what_is_wrong_is_named() {
     }
     let twice = one_label("", "");
     let label = &twice[twice.find("[[labels]]").expect("a label")..];
-    assert!(refused(&format!("{twice}{label}")).contains(r#"the label "A" is there twice"#));
+    let message = refused(&format!("{twice}{label}"));
+    assert!(message.contains(r#"label "A" (line 14): is there twice"#), "{message}");
+    // What is no TOML, and what has a wrong field, is placed by the TOML reader.
+    assert!(refused(&one_label("", "validator = \"magic\"")).contains("line 12"));
+}
+
+/// Every regex runs in linear time; one that would be too large is refused.
+#[test]
+fn a_regex_can_neither_backtrack_nor_grow_without_end() {
+    let message = refused(&one_label("", "[[labels.rules]]\nvalue = '(?:\\p{L}{500}){500}'"));
+    assert!(
+        message.contains(r#"label "A" (line 8): rule 1: "#) && message.contains("size limit"),
+        "{message}"
+    );
+    let labelset =
+        Labelset::parse(&one_label("", "[[labels.rules]]\nvalue = '(?:(?:a+)+)+b'")).expect("parses");
+    assert!(!labelset.labels[0].rules[0].regex().is_match(&"a".repeat(200_000)));
+}
+
+#[test]
+fn five_hundred_labels_are_taken_and_no_more() {
+    let labels = |count: usize| {
+        let names: Vec<String> = (0..count).map(|n| format!("\"L{n}\"")).collect();
+        let label = |n| {
+            format!(
+                "[[labels]]\nname = \"L{n}\"\ntitle = \"t\"\ndescription = \"d\"\nexamples = [\"a\", \"b\", \"c\"]\n\
+                 [[labels.rules]]\nvalue = 'x{n}'\n"
+            )
+        };
+        format!(
+            "name = \"t\"\nversion = \"1\"\nguidelines = \"\"\noverlap_order = [{}]\n{}",
+            names.join(", "),
+            (0..count).map(label).collect::<String>()
+        )
+    };
+    assert_eq!(Labelset::parse(&labels(500)).expect("parses").labels.len(), 500);
+    assert!(refused(&labels(501)).contains("1 to 500 labels, and has 501"));
 }
 
 #[test]
