@@ -42,10 +42,10 @@ use crate::{
 /// How long clients may take to hear that the server ends.
 const FAREWELL: Duration = Duration::from_secs(3);
 
-/// A labelset is tens of kilobytes; nothing else that comes in is larger.
-const MAX_REQUEST_BYTES: usize = 4 << 20;
+/// Of a request besides the text of a page.
+const ENVELOPE_BYTES: usize = 1 << 20;
 const MAX_ANSWER_BYTES: usize = 4 << 20;
-const MAX_STREAMS: u32 = 256;
+const MAX_STREAMS: u32 = 1024;
 /// Dead clients are found, and watchers keep their way through proxies.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -71,6 +71,8 @@ pub struct Daemon<W> {
     pub clock: fn() -> DateTime<Utc>,
     /// Batches that run at once.
     pub at_once: usize,
+    /// Longest text of a page.
+    pub page_bytes: usize,
     /// How long what is under way may take once it drains.
     pub patience: Duration,
     /// Ends what is under way.
@@ -92,6 +94,7 @@ pub async fn run(config: ServeConfig, env: Env, stop: Stop) -> Result<(), Failur
     let store = Store::open(&config.root, &env)?;
     let root = store.root().clone();
     let keep = config.engine.journal_keep;
+    let page_bytes = config.engine.limits.page_bytes;
     let pipeline = Pipeline::new(store, config.engine.labelset()?, config.engine);
     let jobs = JobStore::open(&config.state_dir)
         .and_then(|store| Jobs::open(store, drain.clone(), clock::now))
@@ -113,6 +116,7 @@ pub async fn run(config: ServeConfig, env: Env, stop: Stop) -> Result<(), Failur
         root,
         clock: clock::now,
         at_once: config.jobs,
+        page_bytes,
         patience: config.drain_timeout,
         now: now.clone(),
     };
@@ -157,9 +161,10 @@ pub async fn serve<W: Work>(
     daemon: Daemon<W>,
     drain: CancellationToken,
 ) -> Result<(), ServeError> {
-    let Daemon { jobs, work, root, clock, at_once, patience, now } = daemon;
+    let Daemon { jobs, work, root, clock, at_once, page_bytes, patience, now } = daemon;
     let (stopped, closing) = (CancellationToken::new(), CancellationToken::new());
     let service = AgentService::new(jobs.clone(), work.clone(), root, stopped.clone(), clock);
+    let streams = service.streams();
     let (health, health_service) = tonic_health::server::health_reporter();
     set_health(&health, ServingStatus::Serving).await;
     let reflection = tonic_reflection::server::Builder::configure()
@@ -175,7 +180,7 @@ pub async fn serve<W: Work>(
         .add_service(reflection)
         .add_service(
             AgentServer::new(service)
-                .max_decoding_message_size(MAX_REQUEST_BYTES)
+                .max_decoding_message_size(page_bytes + ENVELOPE_BYTES)
                 .max_encoding_message_size(MAX_ANSWER_BYTES),
         )
         .serve_with_incoming_shutdown(
@@ -183,7 +188,7 @@ pub async fn serve<W: Work>(
             closing.clone().cancelled_owned(),
         );
     let mut server = tokio::spawn(server);
-    let runner = Runner { jobs, work, at_once, patience, now };
+    let runner = Runner { jobs, work, at_once, patience, now: now.clone() };
     let mut runner = tokio::spawn(async move { runner.run().await });
 
     // Only the first of these is how it should be.
@@ -194,12 +199,20 @@ pub async fn serve<W: Work>(
         end = &mut server => served = Some(end),
     }
     tracing::info!("draining");
+    let since = time::Instant::now();
     drain.cancel();
     set_health(&health, ServingStatus::NotServing).await;
     let ran = match ran {
         Some(ran) => ran,
         None => runner.await,
     };
+    // What was taken in of pages is told to whoever reads it, as long as it may take.
+    streams.close();
+    tokio::select! {
+        () = streams.wait() => {}
+        () = time::sleep_until(since + patience) => {}
+        () = now.cancelled() => {}
+    }
     stopped.cancel();
     closing.cancel();
     if served.is_none() {

@@ -13,6 +13,7 @@ mod commit;
 mod error;
 mod failpoint;
 mod files;
+mod loose;
 #[cfg(test)]
 mod model;
 mod part;
@@ -42,6 +43,7 @@ use proto::{
 use tokio::sync::{Mutex, watch};
 
 pub use error::BatchError;
+pub use loose::{Loose, LoosePage};
 pub use plan::{PartPlan, Plan, Shard};
 pub use progress::{InFlight, Meter, ModelProgress, Progress};
 pub use stop::Stop;

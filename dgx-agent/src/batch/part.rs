@@ -41,7 +41,7 @@ pub(super) struct Annotated {
 }
 
 #[derive(Debug)]
-struct Page {
+pub(super) struct Page {
     ledger: LedgerRow,
     spans: Vec<PageSpan>,
 }
@@ -138,7 +138,7 @@ impl Budget {
     }
 
     /// The row with its share; one that is larger than all of it takes all.
-    async fn reserve(&self, row: Admitted) -> Result<(Admitted, OwnedSemaphorePermit), BatchError> {
+    pub async fn reserve(&self, row: Admitted) -> Result<(Admitted, OwnedSemaphorePermit), BatchError> {
         let bytes = if let Verdict::Work(text) = &row.verdict { text.len() } else { 0 };
         let units = u32::try_from(bytes.div_ceil(BUDGET_UNIT).min(self.units)).unwrap_or(u32::MAX);
         let permit = self.free.clone().acquire_many_owned(units).await;
@@ -162,7 +162,11 @@ fn spawn(
     }
 }
 
-async fn page(annotator: &Annotator, meter: &Meter, row: Admitted) -> Result<(RowKey, Page), BatchError> {
+pub(super) async fn page(
+    annotator: &Annotator,
+    meter: &Meter,
+    row: Admitted,
+) -> Result<(RowKey, Page), BatchError> {
     let Admitted { key, page_sha256, run_id, verdict, .. } = row;
     let (outcome, reason, result) = match verdict {
         Verdict::Done(outcome, reason) => (outcome, Some(reason), PageResult::default()),
@@ -219,6 +223,11 @@ impl Page {
 }
 
 impl Annotated {
+    /// A page alone.
+    pub fn of(page: (RowKey, Page)) -> Self {
+        Self { pages: BTreeMap::from([page]) }
+    }
+
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         self.pages.values().for_each(|page| counts.add(&page.counts()));

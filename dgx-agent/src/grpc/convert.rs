@@ -4,12 +4,13 @@ use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
 use proto::{
     docs, grpc,
-    rows::Outcome,
+    rows::{Outcome, Suggestion},
     store::{RootUri, StoreError},
 };
 use tonic::{Code, Status};
 
 use crate::{
+    batch::LoosePage,
     engine::{Engine, ModelServer},
     grpc::status::{IntoStatus, status},
     jobs::job::{Job, JobProgress, JobState},
@@ -113,6 +114,42 @@ pub fn asked_engine(engine: i32) -> Result<Option<Engine>, Status> {
                 "engine {engine} is not known to this agent: use rules, ollama or hybrid, or update the agent"
             ),
         )),
+    }
+}
+
+pub fn outcome(page: LoosePage) -> grpc::PageOutcome {
+    let LoosePage { ledger, suggestions } = page;
+    let number = |number: i32| u32::try_from(number).unwrap_or(0);
+    let long = |number: i64| u64::try_from(number).unwrap_or(0);
+    grpc::PageOutcome {
+        doc_id: ledger.doc_id,
+        page_num: ledger.page_num,
+        page_sha256: ledger.page_sha256.unwrap_or_default(),
+        outcome: ledger.outcome.to_string(),
+        reason: ledger.reason.unwrap_or_default(),
+        spans: suggestions.into_iter().map(span).collect(),
+        ungrounded: number(ledger.ungrounded),
+        chunks: number(ledger.chunks),
+        attempts: number(ledger.attempts),
+        prompt_tokens: long(ledger.prompt_tokens),
+        output_tokens: long(ledger.output_tokens),
+        latency_ms: long(ledger.latency_ms),
+        run_id: ledger.run_id,
+    }
+}
+
+fn span(span: Suggestion) -> grpc::Span {
+    grpc::Span {
+        span_id: span.span_id,
+        label: span.label,
+        start: span.start.unsigned_abs(),
+        end: span.end.unsigned_abs(),
+        text: span.text,
+        confidence: span.confidence,
+        r#match: span.match_kind,
+        similarity: span.similarity,
+        source: span.source,
+        norm_value: span.norm_value.unwrap_or_default(),
     }
 }
 

@@ -6,5 +6,6 @@
 //! ```
 
 pub mod convert;
+mod pages;
 pub mod service;
 pub mod status;

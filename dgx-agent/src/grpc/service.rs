@@ -10,12 +10,16 @@ use proto::{
     ids::{BatchId, IdError},
     store::RootUri,
 };
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
-use tokio_util::sync::CancellationToken;
-use tonic::{Code, Request, Response, Status};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit, watch},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
     convert,
+    pages::{self, Session},
     status::{IntoStatus, status},
 };
 use crate::{
@@ -29,6 +33,8 @@ use crate::{
 
 /// Unary calls at a time; a submission reads the batch, so they are not free.
 const MAX_CALLS: usize = 32;
+/// Callers whose pages are annotated at a time.
+const MAX_PAGE_STREAMS: usize = 128;
 const DEFAULT_PAGE: usize = 100;
 const MAX_PAGE: usize = 1000;
 /// Of a list's jobs, encoded: clients take messages of up to 4 MiB.
@@ -42,6 +48,11 @@ pub struct AgentService<W> {
     stopped: CancellationToken,
     clock: fn() -> DateTime<Utc>,
     calls: Semaphore,
+    page_streams: Arc<Semaphore>,
+    /// No page is taken any more.
+    drain: CancellationToken,
+    /// Of pages: to be waited for.
+    streams: TaskTracker,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -55,7 +66,22 @@ impl<W: Work> AgentService<W> {
         stopped: CancellationToken,
         clock: fn() -> DateTime<Utc>,
     ) -> Self {
-        Self { jobs, work, root, stopped, clock, calls: Semaphore::new(MAX_CALLS) }
+        Self {
+            drain: jobs.drain().clone(),
+            jobs,
+            work,
+            root,
+            stopped,
+            clock,
+            calls: Semaphore::new(MAX_CALLS),
+            page_streams: Arc::new(Semaphore::new(MAX_PAGE_STREAMS)),
+            streams: TaskTracker::new(),
+        }
+    }
+
+    /// Streams of pages that go on.
+    pub fn streams(&self) -> TaskTracker {
+        self.streams.clone()
     }
 
     fn admit(&self) -> Result<SemaphorePermit<'_>, Status> {
@@ -103,7 +129,7 @@ impl<W: Work> Agent for AgentService<W> {
         let root = convert::asked_root(&asked.root_uri, &self.root)?;
         let engine = convert::asked_engine(asked.engine)?.map(|engine| engine.as_str().to_owned());
         let ask = Ask { root: root.to_string(), engine, model: convert::said(asked.model) };
-        let weight = weight(asked.weight)?;
+        let weight = asked_weight(asked.weight)?;
         let identity = match self.work.plan(&batch, &ask).await {
             Ok(plan) => Some(W::identity(&plan)),
             // The job waits for what is away.
@@ -175,6 +201,31 @@ impl<W: Work> Agent for AgentService<W> {
         Ok(Response::new(grpc::RetryBatchResponse { batch: Some(convert::batch(&job)) }))
     }
 
+    type AnnotatePagesStream =
+        Pin<Box<dyn Stream<Item = Result<grpc::AnnotatePagesResponse, Status>> + Send>>;
+
+    async fn annotate_pages(
+        &self,
+        request: Request<Streaming<grpc::AnnotatePagesRequest>>,
+    ) -> Answer<Self::AnnotatePagesStream> {
+        if self.drain.is_cancelled() {
+            return Err(Status::unavailable("the agent is shutting down: try again when it is back"));
+        }
+        let permit = self.page_streams.clone().try_acquire_owned().map_err(|_| {
+            Status::resource_exhausted(format!(
+                "the agent annotates for {MAX_PAGE_STREAMS} callers already: try again"
+            ))
+        })?;
+        let session = Session {
+            work: self.work.clone(),
+            deadline: pages::timeout(request.metadata()).map(|timeout| Instant::now() + timeout),
+            requests: request.into_inner(),
+            drain: self.drain.clone(),
+            held: (permit, self.streams.token()),
+        };
+        Ok(Response::new(Box::pin(session.start())))
+    }
+
     async fn pause_batch(
         &self,
         request: Request<grpc::PauseBatchRequest>,
@@ -205,7 +256,7 @@ impl<W: Work> Agent for AgentService<W> {
         let asked = request.into_inner();
         let batch = batch_id(&asked.batch_id)?;
         let none = || status(Code::InvalidArgument, "no weight: give a number from 1 to 100");
-        let weight = weight(asked.weight)?.ok_or_else(none)?;
+        let weight = asked_weight(asked.weight)?.ok_or_else(none)?;
         let job = self.change(move |jobs| jobs.weigh(&batch, weight)).await?;
         tracing::info!(batch = %job.batch, weight, "a job has another weight");
         Ok(Response::new(grpc::SetBatchWeightResponse { batch: Some(convert::batch(&job)) }))
@@ -224,7 +275,7 @@ impl<W: Work> Agent for AgentService<W> {
 }
 
 /// None where nothing is said.
-fn weight(asked: u32) -> Result<Option<u32>, Status> {
+pub(super) fn asked_weight(asked: u32) -> Result<Option<u32>, Status> {
     match asked {
         0 => Ok(None),
         weight if WEIGHTS.contains(&weight) => Ok(Some(weight)),

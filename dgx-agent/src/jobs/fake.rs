@@ -5,7 +5,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use proto::{docs::Provenance, ids::BatchId, rows::Outcome};
+use futures::future::BoxFuture;
+use proto::{
+    docs::Provenance,
+    ids::BatchId,
+    rows::{BatchPage, LedgerRow, Outcome},
+};
 use tokio::sync::watch;
 
 use super::{
@@ -13,7 +18,7 @@ use super::{
     work::Work,
 };
 use crate::{
-    batch::{BatchError, Description, Progress, Stop},
+    batch::{BatchError, Description, LoosePage, Progress, Stop},
     engine::Engine,
 };
 
@@ -60,6 +65,47 @@ impl Fake {
 
 impl Work for Fake {
     type Plan = BatchId;
+    type Session = Provenance;
+
+    async fn open(
+        &self,
+        _: Option<Engine>,
+        _: Option<String>,
+        _: Option<String>,
+        _: Option<u32>,
+    ) -> Result<Provenance, BatchError> {
+        Ok(identity("f").provenance)
+    }
+
+    fn session_provenance(session: &Provenance) -> &Provenance {
+        session
+    }
+
+    fn pages_at_once(_: &Provenance) -> usize {
+        4
+    }
+
+    async fn page(
+        _: &Provenance,
+        page: BatchPage,
+    ) -> Result<BoxFuture<'static, Result<LoosePage, BatchError>>, BatchError> {
+        let ledger = LedgerRow {
+            doc_id: page.doc_id.unwrap_or_default(),
+            page_num: page.page_num.unwrap_or_default(),
+            page_sha256: page.text_sha256,
+            outcome: Outcome::Empty,
+            reason: Some("no_mentions".into()),
+            spans: 0,
+            ungrounded: 0,
+            chunks: 1,
+            attempts: 1,
+            prompt_tokens: 0,
+            output_tokens: 0,
+            latency_ms: 0,
+            run_id: page.run_id,
+        };
+        Ok(Box::pin(std::future::ready(Ok(LoosePage { ledger, suggestions: Vec::new() }))))
+    }
 
     async fn plan(&self, batch: &BatchId, _: &Ask) -> Result<BatchId, BatchError> {
         if batch.as_str() == "none" {

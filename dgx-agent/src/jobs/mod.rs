@@ -124,6 +124,11 @@ impl Jobs {
         Ok((job, true))
     }
 
+    /// Cancelled once no work is taken any more.
+    pub fn drain(&self) -> &CancellationToken {
+        &self.drain
+    }
+
     pub fn get(&self, batch: &BatchId) -> Result<Arc<Job>, JobError> {
         Ok(self.watch(batch)?.borrow().clone())
     }

@@ -2,23 +2,26 @@
 
 use std::future::Future;
 
+use futures::future::BoxFuture;
 use proto::{
-    docs::Counts,
+    docs::{Counts, Provenance},
     ids::BatchId,
-    rows::Outcome,
+    rows::{BatchPage, Outcome},
     store::{Env, Store},
 };
 use tokio::sync::watch;
 
 use super::job::{Ask, Identity, JobProgress, ModelUse, Waiting};
 use crate::{
-    batch::{BatchError, Description, Pipeline, Plan, Progress, Stop},
+    batch::{BatchError, Description, Loose, LoosePage, Pipeline, Plan, Progress, Stop},
     engine::Engine,
 };
 
 /// How batches are run.
 pub trait Work: Send + Sync + 'static {
     type Plan: Send + Sync + 'static;
+    /// Of a caller whose pages belong to no batch.
+    type Session: Send + Sync + 'static;
 
     /// Reads what the batch is; writes nothing.
     fn plan(&self, batch: &BatchId, ask: &Ask)
@@ -36,6 +39,26 @@ pub trait Work: Send + Sync + 'static {
         progress: &watch::Sender<Progress>,
         stop: Stop,
     ) -> impl Future<Output = Result<(), BatchError>> + Send;
+
+    /// Makes ready for pages of no batch; the agent's own choice where the arguments are silent.
+    fn open(
+        &self,
+        engine: Option<Engine>,
+        model: Option<String>,
+        labelset_toml: Option<String>,
+        weight: Option<u32>,
+    ) -> impl Future<Output = Result<Self::Session, BatchError>> + Send;
+
+    fn session_provenance(session: &Self::Session) -> &Provenance;
+
+    /// How many pages to have under way.
+    fn pages_at_once(session: &Self::Session) -> usize;
+
+    /// Takes a page in when there is room for it; what is to be waited for then.
+    fn page(
+        session: &Self::Session,
+        page: BatchPage,
+    ) -> impl Future<Output = Result<BoxFuture<'static, Result<LoosePage, BatchError>>, BatchError>> + Send;
 
     /// What would be stamped on suggestions; the agent's own choice where the arguments are silent. A model server
     /// that is away is no error.
@@ -70,6 +93,7 @@ impl Batches {
 
 impl Work for Batches {
     type Plan = (Pipeline, Plan);
+    type Session = Loose;
 
     async fn plan(&self, batch: &BatchId, ask: &Ask) -> Result<Self::Plan, BatchError> {
         let engine =
@@ -94,6 +118,31 @@ impl Work for Batches {
         stop: Stop,
     ) -> Result<(), BatchError> {
         pipeline.run(plan, None, progress, stop).await.map(drop)
+    }
+
+    async fn open(
+        &self,
+        engine: Option<Engine>,
+        model: Option<String>,
+        labelset_toml: Option<String>,
+        weight: Option<u32>,
+    ) -> Result<Loose, BatchError> {
+        self.pipeline.loose(engine, model.as_deref(), labelset_toml.as_deref(), weight).await
+    }
+
+    fn session_provenance(session: &Loose) -> &Provenance {
+        session.provenance()
+    }
+
+    fn pages_at_once(session: &Loose) -> usize {
+        session.pages_at_once()
+    }
+
+    async fn page(
+        session: &Loose,
+        page: BatchPage,
+    ) -> Result<BoxFuture<'static, Result<LoosePage, BatchError>>, BatchError> {
+        session.page(page).await
     }
 
     async fn describe(

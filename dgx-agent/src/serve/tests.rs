@@ -34,6 +34,7 @@ async fn start(does: fn(&str, usize) -> Does, patience: Duration) -> Running {
         root: "/data".parse().expect("a root"),
         clock: crate::clock::now,
         at_once: 1,
+        page_bytes: 1 << 20,
         patience,
         now: CancellationToken::new(),
     };
