@@ -143,6 +143,16 @@ impl BatchKeys {
         Key(format!("{}part-{number:05}.{}", self.parts(kind), kind.extension()))
     }
 
+    /// The prefix of what says who works on which part. None is there once the batch is complete.
+    pub fn leases(&self) -> String {
+        format!("{}leases/", self.folder)
+    }
+
+    /// `leases/part-00000.json`
+    pub fn lease(&self, part: u32) -> Key {
+        Key(format!("{}part-{part:05}.json", self.leases()))
+    }
+
     /// The prefix of files that wait for the commit of their part. None is there once the batch is complete.
     pub fn staged_folder(&self) -> String {
         format!("{}staged/", self.folder)

@@ -13,6 +13,7 @@ mod commit;
 mod error;
 mod failpoint;
 mod files;
+mod lease;
 mod loose;
 #[cfg(test)]
 mod model;
@@ -25,8 +26,9 @@ mod stop;
 mod survey;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures::{
@@ -55,6 +57,7 @@ use crate::{
 };
 use commit::Standing;
 use failpoint::{Point, reach};
+use lease::{Holder, Leases};
 use part::Budget;
 use protocol::{Protocol, Settled};
 use survey::{Survey, Vouched};
@@ -62,6 +65,9 @@ use survey::{Survey, Vouched};
 /// Parts under way: one whose pages are asked about, one or two that are committed, and the next one, opened already.
 /// So the model server has work while a part is written.
 const PARTS: usize = 4;
+
+/// Between two looks at parts that other agents have.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Commits looked at together.
 const LOOKS: usize = 8;
@@ -172,8 +178,16 @@ impl Pipeline {
             turn: Arc::default(),
             committed: watch::Sender::new(0),
             kept: std::sync::Mutex::default(),
+            leases: Leases::new(&self.store, &BatchKeys::new(&plan.batch), lease::PERIOD),
         };
-        let done = stop.into().until_told(&plan.annotator, Box::pin(run.run(shard))).await;
+        let shared = async {
+            tokio::select! {
+                done = Box::pin(run.run(shard)) => done,
+                () = run.leases.renew() => Err(BatchError::Cancelled),
+            }
+        };
+        let done = stop.into().until_told(&plan.annotator, shared).await;
+        run.leases.release_all().await;
         done.unwrap_or(Err(BatchError::Cancelled))
     }
 }
@@ -192,6 +206,19 @@ struct Run<'a> {
     committed: watch::Sender<usize>,
     /// What is committed, for the manifest.
     kept: std::sync::Mutex<BTreeMap<u32, Standing>>,
+    /// Parts that are ours to do.
+    leases: Leases,
+}
+
+/// Parts to look at, parts of other agents, and how many were ours so far.
+type State<'a> = (VecDeque<&'a PartPlan>, VecDeque<(&'a PartPlan, Holder)>, usize);
+
+/// What is to be done next.
+enum Next<'a> {
+    /// Ours, and how many of ours come before it.
+    Do(usize, &'a PartPlan),
+    /// Another agent committed it meanwhile.
+    Found(&'a PartPlan, CommitRecord),
 }
 
 impl Run<'_> {
@@ -268,11 +295,19 @@ impl Run<'_> {
             let done = Box::pin(self.committed_part(part, survey)).await;
             (part, done)
         });
-        let missing = stream::iter(missing.into_iter().enumerate()).map(move |(index, part)| async move {
-            let done = Box::pin(self.redo(Some(index), part)).await;
-            // Committed or bad: the next one may be committed. A bad one must not take the turn back.
-            self.turn_of(index).await;
-            self.committed.send_replace(index + 1);
+        let missing = self.shared(missing.into()).map(move |(part, next)| async move {
+            let done = match next {
+                Ok(Next::Do(index, part)) => {
+                    let done = Box::pin(self.redo(Some(index), part)).await;
+                    self.leases.release(part.number).await;
+                    // Committed or bad: the next one may be committed. A bad one must not take the turn back.
+                    self.turn_of(index).await;
+                    self.committed.send_replace(index + 1);
+                    done
+                }
+                Ok(Next::Found(part, record)) => Box::pin(self.accept(part, record, None)).await,
+                Err(error) => Err(error),
+            };
             (part, done)
         });
         stream::select(missing.buffered(PARTS), there.buffer_unordered(LOOKS)).boxed()
@@ -283,17 +318,73 @@ impl Run<'_> {
         let Some(record) = self.protocol().record(part.number).await? else {
             return self.redo(None, part).await;
         };
+        self.accept(part, record, Some(survey)).await
+    }
+
+    /// Counts a part that is committed, if its files are there.
+    async fn accept(
+        &self,
+        part: &PartPlan,
+        record: CommitRecord,
+        survey: Option<&Survey>,
+    ) -> Result<Counts, BatchError> {
         let counts = record.counts.clone();
-        let record = match survey.vouches(&record.clone().into()) {
-            Vouched::Wrong => match self.protocol().settle(record, None).await? {
+        let wrong = survey.is_some_and(|survey| survey.vouches(&record.clone().into()) == Vouched::Wrong);
+        let record = match wrong {
+            false => record,
+            true => match self.protocol().settle(record, None).await? {
                 Settled::Whole(record) => record,
                 Settled::Lost(_) => return self.redo(None, part).await,
             },
-            _ => record,
         };
         self.keep(record);
         self.meter.committed(&Counts::default(), &counts);
         Ok(counts)
+    }
+
+    /// Parts without a record, each when it is ours to do or another agent has done it. Those that others have come last.
+    fn shared<'a>(
+        &'a self,
+        parts: VecDeque<&'a PartPlan>,
+    ) -> BoxStream<'a, (&'a PartPlan, Result<Next<'a>, BatchError>)> {
+        let state = (parts, VecDeque::new(), 0);
+        let next = move |(mut parts, mut held, mut index): State<'a>| async move {
+            loop {
+                let Some(part) = parts.pop_front() else {
+                    let (first, holder) = held.front()?;
+                    let (first, left) = (first.number, held.len());
+                    self.meter
+                        .held(format!("{left} parts are with other agents: part {first} is with {holder}"));
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                    parts.extend(held.drain(..).map(|(part, _)| part));
+                    continue;
+                };
+                let found = async {
+                    if let Some(holder) = self.leases.take(part.number).await? {
+                        return Ok(Err(holder));
+                    }
+                    let record = self.protocol().record(part.number).await?;
+                    Ok::<_, BatchError>(Ok(record))
+                };
+                let next = match found.await {
+                    Ok(Err(holder)) => {
+                        held.push_back((part, holder));
+                        continue;
+                    }
+                    Ok(Ok(None)) => {
+                        index += 1;
+                        Ok(Next::Do(index - 1, part))
+                    }
+                    Ok(Ok(Some(record))) => {
+                        self.leases.release(part.number).await;
+                        Ok(Next::Found(part, record))
+                    }
+                    Err(error) => Err(error),
+                };
+                return Some(((part, next), (parts, held, index)));
+            }
+        };
+        stream::unfold(state, next).boxed()
     }
 
     /// Brings a part to its commit. `after`: how many parts must be through before it.
@@ -344,6 +435,7 @@ impl Run<'_> {
             }
         };
         self.protocol().sweep().await?;
+        self.leases.sweep().await?;
         Ok(Done::Complete { parts: number(all.len()), counts: manifest.counts })
     }
 

@@ -193,6 +193,19 @@ impl Meter {
         });
     }
 
+    /// All that is left is with another agent.
+    pub(super) fn held(&self, reason: String) {
+        self.progress.send_if_modified(|progress| {
+            let news = progress.waiting_for != reason;
+            if news {
+                tracing::info!(reason, "waiting for another agent");
+                progress.waiting_since.get_or_insert_with(clock::now);
+                progress.waiting_for = reason;
+            }
+            news
+        });
+    }
+
     /// The model server is there.
     pub fn answered(&self) {
         self.progress.send_if_modified(|progress| {
