@@ -11,7 +11,7 @@ PEER = $(HOME)/.cache/preannotate/langextract
 FEATURES = $(shell [ -e .deps/duckdb/libduckdb.so ] || echo --features control/bundled-duckdb)
 
 .PHONY: help deps library build check fmt lint deny test services services-down live demo bench bench-build bench-ground \
-	bench-ground-peers bench-peers fuzz clean
+	bench-ground-peers bench-peers fuzz soak clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -81,6 +81,10 @@ bench-ground-peers: library ## The same cases through langextract's aligner (int
 SECONDS ?= 600
 fuzz: library ## Parse, ground and chunk on made-up inputs, SECONDS=600 of each
 	@$(CARGO) run --quiet --release --bin fuzz $(FEATURES) -- all $(SECONDS)
+
+soak: build ## What takes long: the commit protocol in every order, and 200 kills of one agent and of three
+	@$(CARGO) test --package dgx-agent --lib $(FEATURES) -- --ignored --nocapture model
+	@$(CARGO) test --package e2e --test it $(FEATURES) -- --ignored --nocapture --test-threads=1 agent_share
 
 clean: ## Remove what the demo made
 	@rm -rf .demo

@@ -24,7 +24,7 @@ use tonic::transport::{Server, server::TcpIncoming};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
-    batch::{Pipeline, Stop},
+    batch::{AgentId, Pipeline, Stop},
     clock,
     config::ServeConfig,
     error::Failure,
@@ -101,6 +101,7 @@ pub async fn run(config: ServeConfig, env: Env, stop: Stop) -> Result<(), Failur
         .map_err(ServeError::from)?;
     let journal = Journal::of(&config.state_dir, keep).await;
     let pipeline = journal.iter().cloned().fold(pipeline, Pipeline::with_journal);
+    let pipeline = pipeline.with_identity(AgentId::of(&config.state_dir));
     let (jobs, work) = (Arc::new(jobs), Arc::new(Batches::new(pipeline, env)));
     if let Some(address) = config.metrics {
         let scraped = metrics::serve(listen(address, None).await?, jobs.clone(), drain.clone());

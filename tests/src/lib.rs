@@ -11,6 +11,7 @@ pub mod batch_dir;
 pub mod batch_files;
 pub mod bench;
 pub mod by_hand;
+pub mod campaign;
 pub mod conformance;
 pub mod corpus;
 pub mod demo;

@@ -4,13 +4,14 @@
 //! be had costs work and no page. In a store with conditional writes it is an object that its holder rewrites with a
 //! higher beat; who waits for it counts by a clock of its own, which nobody compares with another's: a beat that it sees
 //! unchanged for so many periods is of a holder that is gone. In a folder it is the lock of a file, which ends with its
-//! process.
+//! process; what a killed one leaves is kept for it for a while, for it has the answers in its journal: an agent that is
+//! started again over its state directory is the same agent.
 
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     fs::{self, File, TryLockError},
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
@@ -37,9 +38,50 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub(super) struct Holder {
     pub host: String,
     pub pid: u32,
-    /// One run of one agent.
+    /// Of the agent.
     pub instance: String,
     pub beat: u64,
+}
+
+/// Which agent this is.
+#[derive(Debug)]
+pub struct AgentId {
+    id: String,
+    /// Locked as long as the agent lives.
+    _file: Option<File>,
+}
+
+impl Default for AgentId {
+    /// An agent that nobody will know again.
+    fn default() -> Self {
+        Self { id: format!("{:016x}", rand::random::<u64>()), _file: None }
+    }
+}
+
+impl AgentId {
+    /// That of a state directory; another one while another process has it.
+    pub fn of(state: &Path) -> Self {
+        let new = Self::default();
+        let known = || -> io::Result<Self> {
+            fs::create_dir_all(state)?;
+            let path = state.join("agent-id");
+            let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+            file.try_lock()?;
+            let mut id = String::new();
+            file.read_to_string(&mut id)?;
+            if id.len() != new.id.len() {
+                file.set_len(0)?;
+                file.rewind()?;
+                file.write_all(new.id.as_bytes())?;
+                id.clone_from(&new.id);
+            }
+            Ok(Self { id, _file: Some(file) })
+        };
+        known().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the agent keeps no name: after a restart it waits for its own leases");
+            new
+        })
+    }
 }
 
 impl fmt::Display for Holder {
@@ -49,13 +91,12 @@ impl fmt::Display for Holder {
 }
 
 impl Holder {
-    fn me() -> Self {
+    fn new(instance: String) -> Self {
         static HOST: OnceLock<String> = OnceLock::new();
         let host = HOST.get_or_init(|| match fs::read_to_string("/proc/sys/kernel/hostname") {
             Ok(name) => name.trim().to_owned(),
             Err(_) => "a host without a name".to_owned(),
         });
-        let instance = format!("{:016x}", rand::random::<u64>());
         Self { host: host.clone(), pid: std::process::id(), instance, beat: 0 }
     }
 
@@ -84,7 +125,7 @@ enum Held {
 /// Another's lease, since when it is as it is.
 #[derive(Debug)]
 struct Sighting {
-    version: Version,
+    mark: String,
     since: Instant,
 }
 
@@ -100,11 +141,11 @@ pub(super) struct Leases {
 }
 
 impl Leases {
-    pub fn new(store: &Store, keys: &BatchKeys, period: Duration) -> Self {
+    pub fn new(store: &Store, keys: &BatchKeys, identity: &AgentId, period: Duration) -> Self {
         Self {
             store: store.clone(),
             keys: keys.clone(),
-            me: Holder::me(),
+            me: Holder::new(identity.id.clone()),
             period,
             held: Mutex::default(),
             sightings: Mutex::default(),
@@ -114,7 +155,7 @@ impl Leases {
     /// Takes the lease of a part; who else has it, if somebody has.
     pub async fn take(&self, part: u32) -> Result<Option<Holder>, StoreError> {
         let held = match self.store.local_path(&self.keys.lease(part)) {
-            Some(path) => self.lock_file(path),
+            Some(path) => self.lock_file(part, path),
             None => self.take_object(part).await?,
         };
         Ok(match held {
@@ -127,8 +168,13 @@ impl Leases {
         })
     }
 
-    fn lock_file(&self, path: PathBuf) -> Result<Held, Holder> {
-        match locked(&path, &self.me) {
+    fn lock_file(&self, part: u32, path: PathBuf) -> Result<Held, Holder> {
+        let may_take = |left: &[u8]| {
+            left.is_empty()
+                || Holder::of(left).instance == self.me.instance
+                || self.is_silent(part, String::from_utf8_lossy(left).into_owned())
+        };
+        match locked(&path, &self.me, may_take) {
             Ok(Ok(file)) => Ok(Held::File(file, path)),
             Ok(Err(holder)) => Err(holder),
             Err(error) => {
@@ -154,7 +200,7 @@ impl Leases {
             // We wrote it, and did not hear of it.
             return Ok(Ok(Held::Object(version)));
         }
-        if !self.is_silent(part, &version) {
+        if !self.is_silent(part, format!("{version:?}")) {
             return Ok(Err(holder));
         }
         match self.store.replace(&key, &version, self.me.document()).await? {
@@ -166,14 +212,14 @@ impl Leases {
         }
     }
 
-    /// Whether we have seen this very version for so long that nobody renews it.
-    fn is_silent(&self, part: u32, version: &Version) -> bool {
+    /// Whether we have seen this very lease for so long that nobody renews it.
+    fn is_silent(&self, part: u32, mark: String) -> bool {
         let now = Instant::now();
         let mut sightings = lock(&self.sightings);
         match sightings.get(&part) {
-            Some(seen) if seen.version == *version => now - seen.since >= self.period * SILENT_PERIODS,
+            Some(seen) if seen.mark == mark => now - seen.since >= self.period * SILENT_PERIODS,
             _ => {
-                sightings.insert(part, Sighting { version: version.clone(), since: now });
+                sightings.insert(part, Sighting { mark, since: now });
                 false
             }
         }
@@ -252,7 +298,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The file, locked and with our name in it; or whose it is.
-fn locked(path: &Path, me: &Holder) -> io::Result<Result<File, Holder>> {
+/// `may_take`: whether what somebody left in it, who did not give it back, may be taken.
+fn locked(path: &Path, me: &Holder, may_take: impl Fn(&[u8]) -> bool) -> io::Result<Result<File, Holder>> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -270,7 +317,13 @@ fn locked(path: &Path, me: &Holder) -> io::Result<Result<File, Holder>> {
         // Who gave it back removed it: what we locked may lie nowhere any more.
         let there = fs::metadata(path).ok().map(|there| there.ino());
         if there == Some(file.metadata()?.ino()) {
+            let mut left = Vec::new();
+            file.read_to_end(&mut left)?;
+            if !may_take(&left) {
+                return Ok(Err(Holder::of(&left)));
+            }
             file.set_len(0)?;
+            file.rewind()?;
             file.write_all(&me.document())?;
             return Ok(Ok(file));
         }
@@ -291,7 +344,7 @@ mod tests {
     const NONE: Duration = Duration::ZERO;
 
     fn leases(store: &Store, period: Duration) -> Leases {
-        Leases::new(store, &BatchKeys::new(&"b".parse().expect("an id")), period)
+        Leases::new(store, &BatchKeys::new(&"b".parse().expect("an id")), &AgentId::default(), period)
     }
 
     fn memory() -> Store {
@@ -343,14 +396,36 @@ mod tests {
         assert_eq!(store.get_version(&one.keys.lease(0)).await.expect("there").1, version);
     }
 
+    #[tokio::test]
+    async fn what_a_killed_agent_leaves_in_a_folder_is_kept_for_it_for_a_while() {
+        let (folder, store) = folder();
+        let keys = BatchKeys::new(&"b".parse().expect("an id"));
+        let state = folder.path().join("state");
+        let (first, copy) = (AgentId::of(&state), AgentId::of(&state));
+        assert_ne!(first.id, copy.id, "while it lives, it alone is itself");
+        let before = Leases::new(&store, &keys, &first, LONG);
+        assert_eq!(before.take(0).await.expect("a store"), None);
+        drop((before, first));
+        let (patient, hasty) = (leases(&store, LONG), leases(&store, NONE));
+        for _ in 0..3 {
+            assert!(patient.take(0).await.expect("a store").is_some(), "not yet");
+        }
+        let again = Leases::new(&store, &keys, &AgentId::of(&state), LONG);
+        assert_eq!(again.take(0).await.expect("a store"), None, "it is the same agent");
+        drop(again);
+        assert!(hasty.take(0).await.expect("a store").is_some(), "seen once");
+        assert_eq!(hasty.take(0).await.expect("a store"), None, "seen for so long");
+    }
+
     #[test]
     fn a_file_that_was_removed_under_its_lock_is_no_lease() {
         let (folder, store) = folder();
         let path = folder.path().join("part");
-        let mine = locked(&path, &leases(&store, LONG).me).expect("a file").expect("free");
+        let mine = locked(&path, &leases(&store, LONG).me, |_| true).expect("a file").expect("free");
         fs::remove_file(&path).expect("removed");
-        let other =
-            locked(&path, &leases(&store, LONG).me).expect("a file").expect("free: it is another file");
+        let other = locked(&path, &leases(&store, LONG).me, |_| true)
+            .expect("a file")
+            .expect("free: it is another file");
         drop((mine, other));
     }
 }

@@ -45,6 +45,7 @@ use proto::{
 use tokio::sync::{Mutex, watch};
 
 pub use error::BatchError;
+pub use lease::AgentId;
 pub use loose::{Loose, LoosePage};
 pub use plan::{PartPlan, Plan, Shard};
 pub use progress::{InFlight, Meter, ModelProgress, Progress};
@@ -81,6 +82,7 @@ pub struct Pipeline {
     server: Server,
     /// Of page text under way, over all batches.
     budget: Budget,
+    identity: Arc<AgentId>,
 }
 
 /// What an agent is, and what it would stamp on its suggestions.
@@ -113,13 +115,26 @@ impl Pipeline {
     /// `labelset`: of batches that carry none.
     pub fn new(store: Store, labelset: Labelset, config: EngineConfig) -> Self {
         let (server, budget) = (Server::new(&config), Budget::new(config.limits.bytes_in_memory));
-        Self { store, labelset: Arc::new(labelset), config: Arc::new(config), server, budget }
+        Self {
+            store,
+            labelset: Arc::new(labelset),
+            config: Arc::new(config),
+            server,
+            budget,
+            identity: Arc::default(),
+        }
     }
 
     /// With the answers of earlier batches.
     #[must_use]
     pub fn with_journal(self, journal: Journal) -> Self {
         Self { server: self.server.with_journal(journal), ..self }
+    }
+
+    /// As the agent of a state directory, which knows its leases again.
+    #[must_use]
+    pub fn with_identity(self, identity: AgentId) -> Self {
+        Self { identity: Arc::new(identity), ..self }
     }
 
     /// The same over another root.
@@ -178,7 +193,7 @@ impl Pipeline {
             turn: Arc::default(),
             committed: watch::Sender::new(0),
             kept: std::sync::Mutex::default(),
-            leases: Leases::new(&self.store, &BatchKeys::new(&plan.batch), lease::PERIOD),
+            leases: Leases::new(&self.store, &BatchKeys::new(&plan.batch), &self.identity, lease::PERIOD),
         };
         let shared = async {
             tokio::select! {

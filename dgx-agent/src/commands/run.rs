@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::shutdown;
 use crate::{
-    batch::{BatchError, Done, Pipeline, Plan, Progress, Stop},
+    batch::{AgentId, BatchError, Done, Pipeline, Plan, Progress, Stop},
     config::RunConfig,
     error::Failure,
     journal::Journal,
@@ -50,6 +50,8 @@ pub async fn run(config: RunConfig, env: &Env) -> Result<(), Failure> {
         None => None,
     };
     let pipeline = journal.iter().cloned().fold(pipeline, Pipeline::with_journal);
+    let identity = config.state_dir.as_deref().map(AgentId::of);
+    let pipeline = identity.into_iter().fold(pipeline, Pipeline::with_identity);
     let planned = pipeline.plan(&config.batch, config.asked_engine, config.asked_model.as_deref());
     let plan = tokio::select! {
         plan = planned => plan?,

@@ -13,6 +13,7 @@ mod agent_run;
 mod agent_serve;
 mod agent_serve_crash;
 mod agent_serve_ollama;
+mod agent_share;
 mod annotators;
 mod argilla;
 mod argilla_standin;

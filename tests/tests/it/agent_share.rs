@@ -1,0 +1,116 @@
+//! Several agents over one batch: at once, as shards in any mix, and killed at random moments.
+
+use std::{process::Command, time::Duration};
+
+use e2e::{
+    agent_jobs::{Made, example_pages},
+    batch_dir::{BatchDir, parts},
+    campaign::{Campaign, run},
+    harness::{OllamaSim, Process, agent_run_json},
+    ollama_double::MODEL,
+    ollama_sim::sheets::sheets,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_at_once_share_a_batch_and_do_no_part_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let simulator = OllamaSim::start(&root.join("sim"), &["--slots", "4", "--service-ms", "5"]).unwrap();
+    let batch = BatchDir::new(root, "shared").unwrap();
+    let pages = sheets(120).await.unwrap();
+    batch.write_parts(&parts(&pages, 10)).await.unwrap();
+    let start = |agent: usize| {
+        let configure = |command: &mut Command| {
+            command.args(["run", "--json", "--batch-id", "shared", "--root"]).arg(root);
+            command.args(["--engine", "ollama", "--model", MODEL, "--ollama-url", &simulator.url]);
+        };
+        Process::start("dgx-agent", configure, &root.join(format!("agent-{agent}.log"))).unwrap()
+    };
+    let mut agents: Vec<_> = (0..3).map(start).collect();
+    for agent in &mut agents {
+        assert!(agent.wait().unwrap().success(), "{}", agent.log());
+        assert!(agent.log().contains("\"complete\": true"), "{}", agent.log());
+    }
+    let ledger = batch.ledger().await.unwrap();
+    assert_eq!(ledger.len(), pages.len());
+    // One of each agent is to see that the model is there.
+    let asked = simulator.stats("").await.unwrap().now.requests;
+    let spent: i32 = ledger.iter().map(|row| row.attempts).sum();
+    assert!(asked <= u64::from(spent.unsigned_abs()) + 3, "{asked} requests for {spent} in the ledger");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_in_any_mix_make_the_same_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let pages = example_pages().await.unwrap();
+    // By n: some twice, some never alone, the whole batch beside them; all at once.
+    let mixes: [&[&str]; 4] = [
+        &[""],
+        &["0/2", "1/2", "1/2", "0/2"],
+        &["0/3", "1/3", "2/3", "0/7", ""],
+        &["4/5", "3/5", "2/5", "1/5", "0/5", "0/1"],
+    ];
+    let mut whole = None;
+    for (number, mix) in mixes.into_iter().enumerate() {
+        let root = folder.path().join(number.to_string());
+        std::fs::create_dir_all(&root).unwrap();
+        let batch = BatchDir::new(&root, "mix").unwrap();
+        batch.write_parts(&parts(&pages[..36], 4)).await.unwrap();
+        let start = |shard: &&str| {
+            let configure = |command: &mut Command| {
+                command.args(["run", "--batch-id", "mix", "--root"]).arg(&root);
+                if !shard.is_empty() {
+                    command.args(["--shard", shard]);
+                }
+            };
+            let log = root.join(format!("shard-{}.log", shard.replace('/', "-")));
+            Process::start("dgx-agent", configure, &log).unwrap()
+        };
+        let mut shards: Vec<_> = mix.iter().map(start).collect();
+        for shard in &mut shards {
+            assert!(shard.wait().unwrap().success(), "{}", shard.log());
+        }
+        // The last to end may have looked before another's last commit was there.
+        assert_eq!(agent_run_json(&root, "mix", &["--shard", "0/9"]).unwrap()["complete"], true, "{mix:?}");
+        let made = Made::read(root.to_str().unwrap(), "mix").await.unwrap();
+        let made = (made.suggestions, made.ledger);
+        assert_eq!(&made, whole.get_or_insert_with(|| made.clone()), "{mix:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_at_random_moments_change_no_row_and_repeat_little() {
+    for agents in [1, 3] {
+        let campaign = Campaign {
+            agents,
+            kills: 3,
+            pages: 120,
+            part_pages: 12,
+            service_ms: 20,
+            pause: Duration::from_millis(500),
+        };
+        let told = run(campaign).await.unwrap();
+        assert!(told.kills > 0, "{told:?}");
+        assert!(told.repeated <= told.allowed, "{agents} agents: {told:?}");
+    }
+}
+
+/// For `make soak`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: make soak"]
+async fn two_hundred_kills() {
+    for agents in [1, 3] {
+        let campaign = Campaign {
+            agents,
+            kills: 200,
+            pages: 12_000,
+            part_pages: 250,
+            service_ms: 40,
+            pause: Duration::from_millis(1200),
+        };
+        let told = run(campaign).await.unwrap();
+        println!("{agents} agents: {told:?}");
+        assert_eq!(told.kills, 200, "the batch was too short: {told:?}");
+        assert!(told.repeated <= told.allowed, "{agents} agents: {told:?}");
+    }
+}
