@@ -8,12 +8,14 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use parquet::{
     arrow::{
         ArrowWriter, ProjectionMask,
+        arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, compute_leaves},
         async_reader::{ParquetObjectReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder},
     },
     basic::{Compression, ZstdLevel},
     errors::ParquetError,
     file::properties::WriterProperties,
 };
+use rayon::prelude::*;
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -22,6 +24,9 @@ use crate::{
     schema::Table,
     store::{Object, Store, StoreError},
 };
+
+/// Columns in which hardly two rows are alike.
+const UNIQUE_COLUMNS: [&str; 2] = ["span_id", "text_sha256"];
 
 /// Rows of a row group: few enough that pages of text fit in memory.
 const ROW_GROUP_ROWS: usize = 10_000;
@@ -130,13 +135,7 @@ pub enum EncodeError {
 
 impl<R: Row> RowWriter<R> {
     pub fn new() -> Result<Self, EncodeError> {
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .set_created_by(concat!("preannotate ", env!("CARGO_PKG_VERSION")).to_owned())
-            .build();
-        let writer = ArrowWriter::try_new(Vec::new(), R::TABLE.schema(), Some(properties))?;
-        Ok(Self { writer, rows: 0, row: PhantomData })
+        Ok(Self { writer: writer(R::TABLE)?, rows: 0, row: PhantomData })
     }
 
     pub fn push(&mut self, rows: &[R]) -> Result<(), EncodeError> {
@@ -157,11 +156,52 @@ impl<R: Row> RowWriter<R> {
     }
 }
 
-/// Rows as one file.
-pub fn encode<R: Row>(rows: &[R]) -> Result<Bytes, EncodeError> {
-    let mut writer = RowWriter::new()?;
-    writer.push(rows)?;
-    writer.finish()
+fn writer(table: Table) -> Result<ArrowWriter<Vec<u8>>, ParquetError> {
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_created_by(concat!("preannotate ", env!("CARGO_PKG_VERSION")).to_owned());
+    // A dictionary would be as large as the column.
+    let properties = UNIQUE_COLUMNS
+        .into_iter()
+        .fold(properties, |properties, name| properties.set_column_dictionary_enabled(name.into(), false));
+    ArrowWriter::try_new(Vec::new(), table.schema(), Some(properties.build()))
+}
+
+/// Rows as one file; its columns are encoded on rayon.
+pub fn encode<R: Row + Sync>(rows: &[R]) -> Result<Bytes, EncodeError> {
+    let (mut file, factory) = writer(R::TABLE)?.into_serialized_writer()?;
+    let groups: Vec<_> = (0..)
+        .zip(rows.chunks(ROW_GROUP_ROWS))
+        .map(|(index, rows)| Ok((rows, factory.create_column_writers(index)?)))
+        .collect::<Result<_, ParquetError>>()?;
+    let groups: Vec<_> = groups
+        .into_par_iter()
+        .map(|(rows, columns)| Ok(encode_group(&to_batch(rows)?, columns)?))
+        .collect::<Result<_, EncodeError>>()?;
+    for chunks in groups {
+        let mut group = file.next_row_group()?;
+        for chunk in chunks {
+            chunk.append_to_row_group(&mut group)?;
+        }
+        group.close()?;
+    }
+    Ok(file.into_inner()?.into())
+}
+
+fn encode_group(
+    batch: &RecordBatch,
+    columns: Vec<ArrowColumnWriter>,
+) -> Result<Vec<ArrowColumnChunk>, ParquetError> {
+    let schema = batch.schema();
+    let leaves =
+        schema.fields().iter().zip(batch.columns()).map(|(field, array)| compute_leaves(field, array));
+    let leaves: Vec<_> = leaves.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+    let written = columns.into_par_iter().zip(leaves).map(|(mut column, leaf)| {
+        column.write(&leaf)?;
+        column.close()
+    });
+    written.collect()
 }
 
 #[cfg(test)]

@@ -78,13 +78,18 @@ async fn attempt(
     let counts = annotated.counts();
     let keys = [PartKind::Suggestions, PartKind::Ledger].map(|kind| run.keys.part(kind, part.number));
     let annotator = plan.annotator.clone();
-    let made = on_rayon(move || -> Result<_, EncodeError> {
-        let (suggestions, ledger) = (annotated.suggestions(&annotator, at), annotated.ledger());
+    let made = on_rayon(move || {
         let file = |key: &Key, rows: usize, bytes: Bytes| (files::describe(key, rows, &bytes), bytes);
-        Ok((
-            file(&keys[0], suggestions.len(), encode(&suggestions)?),
-            file(&keys[1], ledger.len(), encode(&ledger)?),
-        ))
+        let suggestions = || {
+            let rows = annotated.suggestions(&annotator, at);
+            Ok::<_, EncodeError>(file(&keys[0], rows.len(), encode(&rows)?))
+        };
+        let ledger = || {
+            let rows = annotated.ledger();
+            Ok::<_, EncodeError>(file(&keys[1], rows.len(), encode(&rows)?))
+        };
+        let (suggestions, ledger) = rayon::join(suggestions, ledger);
+        Ok::<_, EncodeError>((suggestions?, ledger?))
     });
     let (suggestions, ledger) = made.await.map_err(|panic| BatchError::Internal(panic.to_string()))??;
     let record = CommitRecord {

@@ -17,6 +17,7 @@ use proto::{
     rows::{BatchPage, LedgerRow, Outcome, Suggestion},
     schema::Table,
 };
+use rayon::prelude::*;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -25,7 +26,7 @@ use super::{
     admit::{Admitted, DUPLICATE_KEY, RowKey, Verdict, admit},
     files,
 };
-use crate::engine::{Annotator, PageResult, PageSpan, Source, on_rayon};
+use crate::engine::{Annotator, PageResult, PageSpan, Source, Stamp, on_rayon};
 
 /// Rows read together: a page may be many megabytes.
 const ROWS_AT_ONCE: usize = 16;
@@ -241,9 +242,16 @@ impl Annotated {
     /// By document, page and place.
     pub fn suggestions(&self, annotator: &Annotator, generated_at: DateTime<Utc>) -> Vec<Suggestion> {
         let stamps = [annotator.stamp(Source::Rules), annotator.stamp(Source::Ollama)];
-        let mut rows = Vec::new();
-        for Page { ledger, spans } in self.pages.values() {
-            let Ok(doc_id) = DocId::new(&ledger.doc_id) else { continue };
+        let pages: Vec<&Page> = self.pages.values().collect();
+        pages.into_par_iter().flat_map_iter(|page| page.suggestions(&stamps, generated_at)).collect()
+    }
+}
+
+impl Page {
+    fn suggestions(&self, stamps: &[Stamp; 2], generated_at: DateTime<Utc>) -> Vec<Suggestion> {
+        let Self { ledger, spans } = self;
+        let mut rows = Vec::with_capacity(spans.len());
+        if let Ok(doc_id) = DocId::new(&ledger.doc_id) {
             let key = PageKey::new(doc_id, ledger.page_num);
             for PageSpan { span, source, confidence } in spans {
                 let (start, end) = (count(span.start), count(span.end));
