@@ -30,6 +30,8 @@ const JUDGED_BY: std::ops::RangeInclusive<usize> = 24..=150;
 const WELL_KNOWN: f64 = 0.04;
 /// Answers of a round once a queue was seen.
 const STEADY_ROUND: usize = 8;
+/// Answers of one in which none waited.
+const SPARE_ROUND: usize = 3;
 /// A queue of this mean length shows.
 const QUEUE_SHOWS: f64 = 0.25;
 /// Shorter waits are the server's own overhead.
@@ -205,6 +207,8 @@ impl Controller {
         let limit = self.limit as usize;
         let enough = match self.phase {
             Phase::Fast => self.round.answers() >= limit,
+            // In all of so many answers one would have waited, if there were no slots to spare.
+            Phase::Steady if self.round.none_waited() => self.round.answers() >= (limit / 2).max(SPARE_ROUND),
             Phase::Steady => self.round.answers() >= limit.max(STEADY_ROUND),
             Phase::Search(_) | Phase::Hold { .. } => self.is_judged(),
         };
@@ -215,9 +219,9 @@ impl Controller {
         let round = std::mem::take(&mut self.round);
         let here = Level {
             limit: self.limit,
-            rate: round.rate(),
+            tokens: round.tokens(),
+            each: round.each(),
             answers: round.answers(),
-            error: round.error(),
             judged,
         };
         self.judge(round, here, sample.answered)
@@ -225,8 +229,9 @@ impl Controller {
 
     fn is_judged(&self) -> bool {
         let answers = self.round.answers();
+        let tokens = self.round.tokens().map_or(f64::MAX, |rate| rate.error);
         answers >= (2 * self.limit as usize).max(*JUDGED_BY.start())
-            && (answers >= *JUDGED_BY.end() || self.round.error() <= WELL_KNOWN)
+            && (answers >= *JUDGED_BY.end() || tokens.min(self.round.each().error) <= WELL_KNOWN)
     }
 
     /// The server turned a request off: it takes fewer than this.
@@ -256,8 +261,9 @@ impl Controller {
                 self.go((round.wanted().round() as u32).max(2), Reason::NoQueue, now)
             }
             Phase::Steady => {
-                // Slots came back, or too few waited; the second time it is slots.
-                let more = if self.idle_rounds > 1 { self.limit } else { self.limit.div_ceil(2) };
+                // Slots came back, or too few waited; where none did, and the second time, it is slots.
+                let slots = self.idle_rounds > 1 || round.none_waited();
+                let more = if slots { self.limit } else { self.limit.div_ceil(2) };
                 self.go(self.limit + more, Reason::NoQueue, now)
             }
             Phase::Search(_) => self.search(here, now),
@@ -310,7 +316,9 @@ impl Controller {
             return None;
         }
         self.grown.push(here);
-        let times = if self.limit < 16 { 4 } else { 2 };
+        // The first answer is that of the warm-up, and says little; and where requests slow each other, a long step is
+        // a slow one.
+        let times = if self.limit == 1 { 4 } else { 2 };
         self.go(self.limit * times, Reason::NoQueue, now)
     }
 

@@ -17,11 +17,21 @@ pub(super) struct Server {
     pub slows: fn(usize) -> f64,
     pub way: u64,
     pub says_timing: bool,
+    /// Tokens that an answer has more or less than 100, whatever its time.
+    pub tokens_vary: u64,
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Self { slots: |_| 4, service: 50_000.0, sigma: 0.0, slows: |_| 1.0, way: 1_000, says_timing: true }
+        Self {
+            slots: |_| 4,
+            service: 50_000.0,
+            sigma: 0.0,
+            slows: |_| 1.0,
+            way: 1_000,
+            says_timing: true,
+            tokens_vary: 0,
+        }
     }
 }
 
@@ -103,7 +113,7 @@ pub(super) fn run(server: &Server, mut controller: Controller, pages: usize, see
                     answered: Duration::from_micros(now),
                     in_flight: with,
                     timing: server.says_timing.then_some(timing),
-                    tokens: 100,
+                    tokens: 100 - server.tokens_vary + random.random_range(0..=2 * server.tokens_vary),
                 });
                 done.limits.push(controller.limit());
                 done.in_flight.push(in_flight);

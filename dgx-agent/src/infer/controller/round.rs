@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{QUEUE_SHOWS, Sample, WAIT_SHOWS};
+use super::{QUEUE_SHOWS, Sample, WAIT_SHOWS, search::Rate};
 
 /// In a slot so long, in seconds, a request waits for its server and not for the network.
 const SLOW: f64 = 0.02;
@@ -17,6 +17,8 @@ pub(super) struct Round {
     wall: f64,
     served: f64,
     queued: f64,
+    /// In the queue, in seconds.
+    longest_wait: f64,
     /// The way there and back, of each; the median of them is little moved by a pause of ours.
     ways: Vec<f64>,
     /// Time served, or our wall time where the server does not say.
@@ -50,7 +52,9 @@ impl Round {
             return;
         };
         self.served += timing.served.as_secs_f64();
-        self.queued += timing.total.saturating_sub(timing.load + timing.served).as_secs_f64();
+        let queued = timing.total.saturating_sub(timing.load + timing.served).as_secs_f64();
+        self.queued += queued;
+        self.longest_wait = self.longest_wait.max(queued);
         self.ways.push(wall.saturating_sub(timing.total).as_secs_f64());
     }
 
@@ -62,24 +66,32 @@ impl Round {
         self.in_flight / self.answers.max(1) as f64
     }
 
-    /// Tokens a second; answers where no tokens were counted.
-    pub fn rate(&self) -> f64 {
-        let amount = if self.tokens > 0 { self.tokens as f64 } else { self.answers as f64 };
-        self.in_flight() * amount / self.wall.max(1e-9)
+    /// Tokens a second, where they were counted.
+    pub fn tokens(&self) -> Option<Rate> {
+        let each = (self.tokens > 0).then(|| self.spent / self.tokens as f64)?;
+        let squares = self.spent_spent - 2.0 * each * self.spent_tokens + each * each * self.tokens_tokens;
+        Some(self.rate(self.tokens as f64, squares))
     }
 
-    /// The standard error of the rate, as a share of it.
-    pub fn error(&self) -> f64 {
-        let answers = self.answers.max(1) as f64;
-        let squares = if self.tokens > 0 {
-            let each = self.spent / self.tokens as f64;
-            self.spent_spent - 2.0 * each * self.spent_tokens + each * each * self.tokens_tokens
-        } else {
-            self.spent_spent - self.spent * self.spent / answers
-        };
+    /// Answers a second.
+    pub fn each(&self) -> Rate {
+        let answers = self.answers as f64;
+        self.rate(answers, self.spent_spent - self.spent * self.spent / answers.max(1.0))
+    }
+
+    /// `squares`: what the times are off from being told by the amount, squared and summed.
+    fn rate(&self, amount: f64, squares: f64) -> Rate {
         // A few answers that are alike by chance prove nothing.
-        let least = if self.answers < 8 { 0.3 / answers.sqrt() } else { 0.0 };
-        least.max(squares.max(0.0).sqrt() / self.spent.max(1e-9))
+        let least = if self.answers < 8 { 0.3 / (self.answers.max(1) as f64).sqrt() } else { 0.0 };
+        Rate {
+            rate: self.in_flight() * amount / self.wall.max(1e-9),
+            error: least.max(squares.max(0.0).sqrt() / self.spent.max(1e-9)),
+        }
+    }
+
+    /// Whether not one answer waited.
+    pub fn none_waited(&self) -> bool {
+        !self.untimed && self.longest_wait < WAIT_SHOWS.as_secs_f64()
     }
 
     /// Slots at work.

@@ -12,15 +12,30 @@ const AS_GOOD: f64 = 0.99;
 /// Limits that are kept.
 const POINTS: usize = 12;
 
+/// So much a second.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rate {
+    pub rate: f64,
+    /// Its standard error, as a share of it.
+    pub error: f64,
+}
+
+/// What limits are compared by: what is known better. A model's time goes by the tokens it writes; that of a server
+/// with other costs may not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    Tokens,
+    Answers,
+}
+
 /// A limit and what it brought.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Level {
     pub limit: u32,
-    /// A second: tokens, or answers where the server does not count.
-    pub rate: f64,
+    /// None: the server does not count.
+    pub tokens: Option<Rate>,
+    pub each: Rate,
     pub answers: usize,
-    /// Of the rate, as a share of it.
-    pub error: f64,
     /// Measured long enough to be compared with another.
     pub judged: bool,
 }
@@ -30,13 +45,28 @@ impl Level {
     /// is taken from these, which are more.
     pub fn may_pay(&self, before: &Self) -> bool {
         let root = |level: &Self| (level.answers as f64).sqrt();
-        let doubt = self.error * (1.0 + root(self) / root(before).max(1.0));
-        before.answers < TELLING || self.rate >= before.rate * PLAINLY_WORTH * (1.0 - doubt)
+        let by = self.known_better();
+        let doubt = self.by(by).error * (1.0 + root(self) / root(before).max(1.0));
+        before.answers < TELLING || self.by(by).rate >= before.by(by).rate * PLAINLY_WORTH * (1.0 - doubt)
+    }
+
+    pub fn known_better(&self) -> By {
+        match self.tokens {
+            Some(tokens) if tokens.error <= self.each.error => By::Tokens,
+            _ => By::Answers,
+        }
+    }
+
+    fn by(&self, by: By) -> Rate {
+        match by {
+            By::Tokens => self.tokens.unwrap_or(self.each),
+            By::Answers => self.each,
+        }
     }
 
     /// Of a request, without its unit.
-    fn time(&self) -> f64 {
-        f64::from(self.limit) / self.rate.max(1e-9)
+    fn time(&self, by: By) -> f64 {
+        f64::from(self.limit) / self.by(by).rate.max(1e-9)
     }
 }
 
@@ -45,12 +75,13 @@ pub(super) struct Search {
     /// By limit.
     points: Vec<Level>,
     ceiling: u32,
+    by: By,
 }
 
 impl Search {
     /// `points`: limits that were measured, well or not. None above `ceiling` is tried.
     pub fn new(points: &[Level], ceiling: u32) -> Self {
-        let mut search = Self { points: Vec::new(), ceiling };
+        let mut search = Self { points: Vec::new(), ceiling, by: By::Answers };
         points.iter().filter(|point| point.limit <= ceiling).for_each(|point| search.take(*point));
         search
     }
@@ -61,6 +92,7 @@ impl Search {
 
     /// Takes a measured limit; it is worth more than what was known of the same one.
     pub fn take(&mut self, level: Level) {
+        self.by = level.known_better();
         match self.points.binary_search_by_key(&level.limit, |point| point.limit) {
             Ok(at) => self.points[at] = level,
             Err(at) => self.points.insert(at, level),
@@ -76,9 +108,11 @@ impl Search {
 
     /// The smallest limit that brings about as much as any.
     pub fn best(&self) -> Level {
-        let most = self.points.iter().map(|point| point.rate).fold(0.0, f64::max);
-        let best = self.points.iter().find(|point| point.rate >= most * AS_GOOD);
-        *best.unwrap_or(&Level { limit: 1, rate: 0.0, answers: 0, error: 1.0, judged: true })
+        let rate = |point: &Level| point.by(self.by).rate;
+        let most = self.points.iter().map(rate).fold(0.0, f64::max);
+        let best = self.points.iter().find(|point| rate(point) >= most * AS_GOOD);
+        let nothing = Rate { rate: 0.0, error: 1.0 };
+        *best.unwrap_or(&Level { limit: 1, tokens: None, each: nothing, answers: 0, judged: true })
     }
 
     /// The limit to measure next; None: the best one is found.
@@ -92,20 +126,31 @@ impl Search {
             self.points.iter().all(|point| point.limit.abs_diff(*limit) >= near)
         };
         let guess = match (left, right) {
+            // Little more than half as many brought: the best may lie between.
+            (Some(left), None) if self.is_flat(left, &best) => Some(left.limit.midpoint(best.limit)),
             (_, None) if best.limit < self.ceiling => Some((best.limit * 2).min(self.ceiling)),
             // All three lie on the way up; the best may still lie between them.
-            (Some(left), None) => at.checked_sub(2).and_then(|at| peak([&self.points[at], left, &best])),
+            (Some(left), None) => {
+                at.checked_sub(2).and_then(|at| peak([&self.points[at], left, &best], self.by))
+            }
             (None, None) => None,
-            (Some(left), Some(right)) => peak([left, &best, right]),
+            (Some(left), Some(right)) => peak([left, &best, right], self.by),
             (None, Some(right)) => Some(best.limit.midpoint(right.limit)),
         };
         guess.filter(fresh).or((!best.judged).then_some(best.limit))
     }
+
+    /// Whether the way from one limit to one far above it brought little.
+    fn is_flat(&self, low: &Level, high: &Level) -> bool {
+        high.limit * 2 >= low.limit * 3
+            && high.by(self.by).rate < low.by(self.by).rate * PLAINLY_WORTH
+            && low.answers >= TELLING
+    }
 }
 
 /// The limit between the outer two that brings most: of `limit / time`, where time is the parabola through the points.
-fn peak(points: [&Level; 3]) -> Option<u32> {
-    let [(a, ya), (b, yb), (c, yc)] = points.map(|point| (f64::from(point.limit), point.time()));
+fn peak(points: [&Level; 3], by: By) -> Option<u32> {
+    let [(a, ya), (b, yb), (c, yc)] = points.map(|point| (f64::from(point.limit), point.time(by)));
     let slope = (yb - ya) / (b - a);
     let square = ((yc - yb) / (c - b) - slope) / (c - a);
     let constant = ya - slope * a + square * a * b;
@@ -122,7 +167,7 @@ mod tests {
         let level = |limit: u32| {
             let beyond = f64::from(limit - 1) / 6.0;
             let rate = f64::from(limit) / (1.0 + beyond * beyond);
-            Level { limit, rate, answers: 24, error: 0.0, judged: true }
+            Level { limit, tokens: None, each: Rate { rate, error: 0.0 }, answers: 24, judged: true }
         };
         let mut search = Search::new(&[level(1), level(4), level(16)], 64);
         assert_eq!(search.next(), Some(6));

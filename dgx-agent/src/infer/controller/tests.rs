@@ -65,9 +65,19 @@ fn a_server_that_slows_gives_its_most() {
             let server = Server { slots, slows, sigma, ..Server::default() };
             let mut shares: Vec<f64> = (0..3).map(|seed| share_of_best(&server, 2000, seed)).collect();
             shares.sort_by(f64::total_cmp);
-            let least = if sigma > 0.0 { 0.95 } else { 0.97 };
+            let least = if sigma > 0.0 { 0.94 } else { 0.97 };
             assert!(shares[1] >= least, "{name}, {sigma}, {} slots: {shares:?}", slots(0));
         }
+    }
+}
+
+#[test]
+fn tokens_that_tell_nothing_of_the_time_do_not_mislead() {
+    let slows = |with| 1.0 + ((with - 1) as f64 / 6.0).powi(2);
+    let server = Server { slots: |_| 64, slows, tokens_vary: 90, ..Server::default() };
+    for seed in 0..5 {
+        let share = share_of_best(&server, 1000, seed);
+        assert!(share >= 0.97, "{seed}: {share}");
     }
 }
 
