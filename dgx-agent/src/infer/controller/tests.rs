@@ -63,10 +63,10 @@ fn a_server_that_slows_gives_its_most() {
             [(0.0, (|_| 8) as fn(usize) -> usize), (0.3, |_| 8), (0.3, |_| 16), (0.0, |_| 32)]
         {
             let server = Server { slots, slows, sigma, ..Server::default() };
-            let mut shares: Vec<f64> = (0..3).map(|seed| share_of_best(&server, 2000, seed)).collect();
+            let mut shares: Vec<f64> = (0..5).map(|seed| share_of_best(&server, 2000, seed)).collect();
             shares.sort_by(f64::total_cmp);
-            let least = if sigma > 0.0 { 0.94 } else { 0.97 };
-            assert!(shares[1] >= least, "{name}, {sigma}, {} slots: {shares:?}", slots(0));
+            let least = if sigma > 0.0 { 0.90 } else { 0.97 };
+            assert!(shares[2] >= least, "{name}, {sigma}, {} slots: {shares:?}", slots(0));
         }
     }
 }
