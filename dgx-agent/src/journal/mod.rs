@@ -84,7 +84,7 @@ impl Journal {
         let folder = folder.to_owned();
         let shelf = match spawn_blocking(move || Shelf::open(&folder, keep)).await {
             Ok(shelf) => Arc::new(shelf),
-            Err(panic) => Arc::new(Shelf::off(format!("it could not be opened ({panic})"))),
+            Err(panic) => Arc::new(Shelf::off(&format!("it could not be opened ({panic})"))),
         };
         let (queue, answers) = mpsc::channel(QUEUE);
         let task = tokio::spawn(write(shelf.clone(), answers));

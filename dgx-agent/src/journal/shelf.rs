@@ -34,9 +34,9 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    pub fn off(why: String) -> Self {
+    pub fn off(why: &str) -> Self {
         let shelf = Self::new(PathBuf::new(), 0);
-        shelf.turn_off(&why);
+        shelf.turn_off(why);
         shelf
     }
 
@@ -119,7 +119,7 @@ impl Shelf {
             if self.trouble().is_some() {
                 return;
             }
-            match self.newest().and_then(|newest| Ok((newest.put(answers), newest))) {
+            match self.newest().map(|newest| (newest.put(answers), newest)) {
                 Ok((Ok(()), _)) => return,
                 Ok((Err(fault), newest)) => self.suffer(fault, Some(&newest)),
                 Err(fault) => self.suffer(fault, None),

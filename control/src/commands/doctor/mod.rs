@@ -49,7 +49,7 @@ const VERSION_PATIENCE: Duration = Duration::from_secs(5);
 pub async fn run(ctx: &Ctx, args: &DoctorArgs) -> Result<DoctorReport, Failure> {
     let start = Instant::now();
     let left = || "interrupted; at most a small object under _doctor/ of the root is left".to_owned();
-    let looked = ctx.until_stopped(Box::pin(async { Ok(look(ctx, args).await) }), left).await?;
+    let looked = ctx.until_stopped(Box::pin(async { Ok(Box::pin(look(ctx, args)).await) }), left).await?;
     Ok(DoctorReport { seconds: seconds(start.elapsed()), ..looked })
 }
 
