@@ -169,7 +169,7 @@ fn writer(table: Table) -> Result<ArrowWriter<Vec<u8>>, ParquetError> {
 }
 
 /// Rows as one file; its columns are encoded on rayon.
-pub fn encode<R: Row + Sync>(rows: &[R]) -> Result<Bytes, EncodeError> {
+pub fn encode<R: Row>(rows: &[R]) -> Result<Bytes, EncodeError> {
     let (mut file, factory) = writer(R::TABLE)?.into_serialized_writer()?;
     let groups: Vec<_> = (0..)
         .zip(rows.chunks(ROW_GROUP_ROWS))

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::schema::{SchemaError, Table};
 
 /// A row of one of the contract's tables.
-pub trait Row: Serialize + DeserializeOwned {
+pub trait Row: Serialize + DeserializeOwned + Sync {
     const TABLE: Table;
 }
 

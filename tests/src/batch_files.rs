@@ -242,7 +242,7 @@ impl BatchFiles {
         }
     }
 
-    async fn put<R: Row + Sync>(&self, key: &Key, rows: &[R]) -> Result<FileRef> {
+    async fn put<R: Row>(&self, key: &Key, rows: &[R]) -> Result<FileRef> {
         let bytes = encode(rows)?;
         let file = FileRef {
             key: key.as_str().to_owned(),

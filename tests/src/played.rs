@@ -161,7 +161,7 @@ impl Played {
         Ok(self.store.put(&at.schema(), serde_json::to_vec(&schema)?).await?)
     }
 
-    async fn put<R: Row + Sync>(&self, key: &Key, rows: &[R]) -> Result<FileRef> {
+    async fn put<R: Row>(&self, key: &Key, rows: &[R]) -> Result<FileRef> {
         let bytes = encode(rows)?;
         self.store.put(key, bytes.clone()).await?;
         Ok(file(key, rows.len(), &bytes))
