@@ -13,12 +13,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use argilla::{ArgillaCommand, AutoloadArgs, ExportArgs, StatusArgs as ArgillaStatusArgs, SyncArgs};
-pub use batch::{BatchCommand, CreateArgs, HowArgs, ListArgs, MergeArgs, PreviewArgs, ShowArgs};
+pub use batch::{BatchCommand, CreateArgs, DeleteArgs, HowArgs, ListArgs, MergeArgs, PreviewArgs, ShowArgs};
 pub use eval::EvalArgs;
 pub use gates::{CAN_BE_INVESTIGATED, CheckArgs, DoctorArgs, Investigated, Prerequisite, SignoffArgs};
 pub use lake::{AnnotationsCommand, AnnotationsLoadArgs, InitArgs, LakeCommand, OcrArgs, OcrCommand};
 pub use pilot::{PilotCommand, PilotRunArgs, Stage};
-pub use preannotate::{PreannotateCommand, StatusArgs, SubmitArgs, WatchArgs};
+pub use preannotate::{PreannotateCommand, PriorityArgs, StatusArgs, SubmitArgs, WatchArgs};
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 a gate failed, 2 usage, 3 configuration, 4 a service is \
                           unreachable, 5 data is bad, 130 interrupted.";

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use proto::{
     grpc::{
-        Batch, BatchState, CancelBatchRequest, DescribeRequest, DescribeResponse, GetBatchRequest,
-        ListBatchesRequest, RetryBatchRequest, SubmitBatchRequest, WatchBatchRequest,
-        agent_client::AgentClient,
+        Batch, BatchState, CancelBatchRequest, DeleteBatchRequest, DescribeRequest, DescribeResponse,
+        GetBatchRequest, ListBatchesRequest, PauseBatchRequest, ResumeBatchRequest, RetryBatchRequest,
+        SetBatchWeightRequest, SubmitBatchRequest, WatchBatchRequest, agent_client::AgentClient,
     },
     ids::BatchId,
 };
@@ -116,6 +116,31 @@ impl Agent {
     pub async fn retry(&mut self, batch: &BatchId) -> Result<Batch, Failure> {
         let request = RetryBatchRequest { batch_id: batch.to_string() };
         some(self.client.retry_batch(timed(request)).await?.into_inner().batch)
+    }
+
+    pub async fn pause(&mut self, batch: &BatchId) -> Result<Batch, Failure> {
+        let request = PauseBatchRequest { batch_id: batch.to_string() };
+        some(self.client.pause_batch(timed(request)).await?.into_inner().batch)
+    }
+
+    pub async fn resume(&mut self, batch: &BatchId) -> Result<Batch, Failure> {
+        let request = ResumeBatchRequest { batch_id: batch.to_string() };
+        some(self.client.resume_batch(timed(request)).await?.into_inner().batch)
+    }
+
+    pub async fn weigh(&mut self, batch: &BatchId, weight: u32) -> Result<Batch, Failure> {
+        let request = SetBatchWeightRequest { batch_id: batch.to_string(), weight };
+        some(self.client.set_batch_weight(timed(request)).await?.into_inner().batch)
+    }
+
+    /// Forgets a job that has ended; whether there was one.
+    pub async fn delete(&mut self, batch: &BatchId) -> Result<bool, Failure> {
+        let request = DeleteBatchRequest { batch_id: batch.to_string() };
+        match self.client.delete_batch(timed(request)).await {
+            Ok(_) => Ok(true),
+            Err(status) if status.code() == Code::NotFound => Ok(false),
+            Err(status) => Err(status.into()),
+        }
     }
 
     /// Tells every state of a job to `seen` until a final one, which it gives back. An agent that goes away

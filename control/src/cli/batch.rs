@@ -21,6 +21,9 @@ pub enum BatchCommand {
     /// One batch: what it is made of and how far it is
     #[command(after_help = "Example:\n  control batch show pilot-1")]
     Show(ShowArgs),
+    /// Delete a batch and all that was made of it; refused while a job works on it
+    #[command(after_help = "Example:\n  control batch delete pilot-1")]
+    Delete(DeleteArgs),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -62,6 +65,14 @@ pub struct HowArgs {
 
 #[derive(Debug, Clone, Default, Args)]
 pub struct ListArgs {}
+
+#[derive(Debug, Clone, Args)]
+pub struct DeleteArgs {
+    pub batch: BatchId,
+    /// Also where it is signed off
+    #[arg(long)]
+    pub signed: bool,
+}
 
 #[derive(Debug, Clone, Args)]
 pub struct ShowArgs {

@@ -29,6 +29,15 @@ pub enum PreannotateCommand {
         after_help = "Example:\n  control preannotate retry pilot-1 && control preannotate watch pilot-1"
     )]
     Retry(WatchArgs),
+    /// Stop a job until it is resumed; requests at the model server are waited for
+    #[command(after_help = "Example:\n  control preannotate pause pilot-1")]
+    Pause(WatchArgs),
+    /// Go on with a paused job
+    #[command(after_help = "Example:\n  control preannotate resume pilot-1")]
+    Resume(WatchArgs),
+    /// Set a job's share of the model server, in proportion to those of the others that run
+    #[command(after_help = "Example:\n  control preannotate priority pilot-1 50")]
+    Priority(PriorityArgs),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -48,6 +57,14 @@ pub struct SubmitArgs {
 #[derive(Debug, Clone, Args)]
 pub struct WatchArgs {
     pub batch: BatchId,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct PriorityArgs {
+    pub batch: BatchId,
+    /// 1 to 100; a job that was given none has 10
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub weight: u32,
 }
 
 #[derive(Debug, Clone, Default, Args)]

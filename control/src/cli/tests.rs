@@ -28,7 +28,7 @@ fn the_help_of_every_command_has_an_example() {
     root.build();
     let mut found = Vec::new();
     leaves(&root, "control", &mut found);
-    assert_eq!(found.len(), 23, "{:?}", found.iter().map(|(path, _)| path).collect::<Vec<_>>());
+    assert_eq!(found.len(), 27, "{:?}", found.iter().map(|(path, _)| path).collect::<Vec<_>>());
     let less_global = |help: &str| {
         help.split("\n\n")
             .filter(|part| !part.starts_with("Everywhere:"))

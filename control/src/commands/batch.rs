@@ -8,6 +8,7 @@
 //! - Pages with a wrong hash or a double key stay in: the agent gives them the outcome `skipped`.
 
 mod cut;
+mod delete;
 mod pilot;
 mod shown;
 
@@ -34,6 +35,7 @@ use crate::{
     staging::Staging,
 };
 use cut::LocalPart;
+pub use delete::delete;
 pub use shown::{list, show};
 
 /// Parts on their way at a time.

@@ -36,6 +36,7 @@ pub async fn dispatch(ctx: &Ctx, command: &Command) -> Result<(), Failure> {
         Command::Batch(BatchCommand::Create(args)) => show(ctx, batch::create(ctx, args)).await,
         Command::Batch(BatchCommand::List(args)) => show(ctx, batch::list(ctx, args)).await,
         Command::Batch(BatchCommand::Show(args)) => show(ctx, batch::show(ctx, args)).await,
+        Command::Batch(BatchCommand::Delete(args)) => show(ctx, batch::delete(ctx, args)).await,
         Command::Preannotate(PreannotateCommand::Submit(args)) => {
             show(ctx, preannotate::submit(ctx, args)).await
         }
@@ -50,6 +51,15 @@ pub async fn dispatch(ctx: &Ctx, command: &Command) -> Result<(), Failure> {
         }
         Command::Preannotate(PreannotateCommand::Retry(args)) => {
             show(ctx, preannotate::retry(ctx, args)).await
+        }
+        Command::Preannotate(PreannotateCommand::Pause(args)) => {
+            show(ctx, preannotate::pause(ctx, args)).await
+        }
+        Command::Preannotate(PreannotateCommand::Resume(args)) => {
+            show(ctx, preannotate::resume(ctx, args)).await
+        }
+        Command::Preannotate(PreannotateCommand::Priority(args)) => {
+            show(ctx, preannotate::priority(ctx, args)).await
         }
         Command::Merge(args) => show(ctx, merge::run(ctx, args)).await,
         Command::Argilla(ArgillaCommand::Sync(args)) => show(ctx, argilla::sync(ctx, args)).await,

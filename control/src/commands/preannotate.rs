@@ -10,7 +10,7 @@ use proto::{
 
 use crate::{
     agent::{Agent, Job, JobOutcome, Jobs, Sight},
-    cli::{Engine, StatusArgs, SubmitArgs, WatchArgs},
+    cli::{Engine, PriorityArgs, StatusArgs, SubmitArgs, WatchArgs},
     ctx::Ctx,
     failure::Failure,
     printer::Answer,
@@ -65,6 +65,18 @@ pub async fn cancel(ctx: &Ctx, args: &WatchArgs) -> Result<Job, Failure> {
 
 pub async fn retry(ctx: &Ctx, args: &WatchArgs) -> Result<Job, Failure> {
     Ok(Agent::connect(&ctx.settings).await?.retry(&args.batch).await?.into())
+}
+
+pub async fn pause(ctx: &Ctx, args: &WatchArgs) -> Result<Job, Failure> {
+    Ok(Agent::connect(&ctx.settings).await?.pause(&args.batch).await?.into())
+}
+
+pub async fn resume(ctx: &Ctx, args: &WatchArgs) -> Result<Job, Failure> {
+    Ok(Agent::connect(&ctx.settings).await?.resume(&args.batch).await?.into())
+}
+
+pub async fn priority(ctx: &Ctx, args: &PriorityArgs) -> Result<Job, Failure> {
+    Ok(Agent::connect(&ctx.settings).await?.weigh(&args.batch, args.weight).await?.into())
 }
 
 /// Submits and watches: the stage of a pilot. A job that failed before is queued again.
