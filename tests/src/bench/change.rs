@@ -18,7 +18,7 @@ pub(super) async fn rows(lab: &Lab) -> Result<Vec<Row>> {
     let (fewer, more) = (format!("{}:2", changes[0]), format!("{}:8", changes[1]));
     let args = ["--slots", "8", "--then", &fewer, "--then", &more, "--service-ms", "50", "--sigma", "0.6"];
     let simulator = lab.simulator(&args)?;
-    let run = lab.run(2200, &simulator).await?;
+    let run = lab.job(2200, &simulator).await?;
     let samples = simulator.stats("?samples").await?.samples;
     let end = samples.len().saturating_sub(TAIL);
     let settled = [settled(&samples[changes[0]..changes[1]]), settled(&samples[changes[1]..end])];

@@ -13,14 +13,18 @@ use proto::rows::BatchPage;
 use tempfile::TempDir;
 
 use crate::{
+    agent_jobs::AgentJobs,
     batch_dir::{BatchDir, parts},
-    harness::{OllamaSim, agent_run},
+    harness::{Agent, OllamaSim, agent_run},
     ollama_double::MODEL,
     ollama_sim::{Moment, audit::Made, sheets::sheets},
 };
 
 /// Pages of a part, as `control batch create` cuts them.
 const PART_PAGES: usize = 1000;
+
+/// Above what any job here takes.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How to measure.
 #[derive(Debug, Clone, Default)]
@@ -43,7 +47,7 @@ pub struct Lab {
     pub bodies: Vec<Bytes>,
 }
 
-/// A run of the agent, from before the process starts to after it has ended with the manifest written.
+/// A run of the agent to its manifest: of a daemon's job, or from before the process starts to after it has ended.
 pub struct Run {
     pub took: Duration,
     pub submitted: Moment,
@@ -117,6 +121,29 @@ impl Lab {
             args.extend(["--concurrency", concurrency]);
         }
         args
+    }
+
+    /// A job of a daemon over the first pages (`count` of a whole measurement), from before it is submitted to when its
+    /// manifest is there.
+    pub async fn job(&self, count: usize, simulator: &OllamaSim) -> Result<Run> {
+        let batch = self.batch(self.pages(count)).await?;
+        let root = self.root().display().to_string();
+        let agent = Agent::start(&root, &self.work(), &self.agent_args(&simulator.url), &[])?;
+        let mut jobs = AgentJobs::connect(&agent.url).await?;
+        let submitted = simulator.mark("submitted").await?;
+        let begun = Instant::now();
+        jobs.submit(batch.batch.as_str()).await?;
+        while !batch.is_complete().await? {
+            ensure!(
+                begun.elapsed() < PATIENCE,
+                "the job is not complete: {:?}",
+                jobs.get(batch.batch.as_str()).await?
+            );
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let took = begun.elapsed();
+        let done = simulator.mark("done").await?;
+        Ok(Run { took, submitted, done, batch })
     }
 
     /// `dgx-agent run` over the first pages (`count` of a whole measurement).

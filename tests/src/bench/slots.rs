@@ -10,7 +10,7 @@ const PERFECT: f64 = 80.0;
 
 pub(super) async fn rows(lab: &Lab) -> Result<Vec<Row>> {
     let simulator = lab.simulator(&SERVER)?;
-    let run = lab.run(1000, &simulator).await?;
+    let run = lab.job(1000, &simulator).await?;
     let stats = simulator.stats("?samples").await?;
     let rate = run.done.answers as f64 / run.took.as_secs_f64();
     let between = |from: u64, to: u64| (to - from) as f64 / 1e6;
@@ -23,7 +23,7 @@ pub(super) async fn rows(lab: &Lab) -> Result<Vec<Row>> {
     let (serial, _) = fixed_rates(lab, &SERVER, 1, 40).await?;
     Ok(vec![
         Row::at_least(
-            "4 slots × 50 ms: slot time busy, start to manifest",
+            "4 slots × 50 ms: slot time busy, submission to manifest",
             run.done.busy_since(&run.submitted),
             0.985,
             Unit::Percent,
