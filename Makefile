@@ -56,7 +56,7 @@ live: library ## The suites against the real services of `make services`, beside
 demo: build ## The whole pilot on this machine: real OCR pages, rules or MODEL=name, a simulated reviewer
 	@$(CARGO) run --quiet --bin demo $(FEATURES) -- $(if $(MODEL),--model "$(MODEL)")
 
-bench-ground: library ## How right and how fast mentions are found: generated kinds, real OCR, odd pages
+bench-ground: library ## How right and how fast mentions are found: generated kinds, real OCR, odd pages, rules
 	@$(CARGO) run --quiet --release --bin bench-ground $(FEATURES)
 
 # The agent by itself, as it is released: together with the tests it would have their places to crash.
@@ -79,7 +79,7 @@ bench-ground-peers: library ## The same cases through langextract's aligner (int
 	 "$(PEER)/bin/python" tests/peers/ground_langextract.py
 
 SECONDS ?= 600
-fuzz: library ## Parse, ground and chunk on made-up inputs, SECONDS=600 of each
+fuzz: library ## Parse, ground, chunk and labelset on made-up inputs, SECONDS=600 of each
 	@$(CARGO) run --quiet --release --bin fuzz $(FEATURES) -- all $(SECONDS)
 
 soak: build ## What takes long: the commit protocol in every order, and 200 kills of one agent and of three

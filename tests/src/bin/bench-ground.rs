@@ -1,25 +1,31 @@
 //! `make bench-ground`: how right the grounding is, and how fast.
 //!
-//! Prints the table of kinds, the held-back half of the real OCR, mentions a second, and what odd pages cost. Times are
-//! of the processor, not of the clock: other work on the machine does not count. `--cases` writes the cases as JSON
+//! Prints the table of kinds, the halves of the real OCR, mentions a second, what odd pages cost, and what the rules
+//! engine finds of the examples and how fast; `--only rules` the last alone. Times are of the processor, not of the clock: other work on the machine does not count. `--cases` writes the cases as JSON
 //! lines instead, for another aligner to be measured on.
 #![allow(clippy::print_stdout, reason = "the tables are what it is for")]
 
 use std::{collections::BTreeMap, hint::black_box};
 
 use anyhow::{Context, Result};
-use dgx_agent::ground::ground;
+use dgx_agent::{ground::ground, rules::Rules};
 use e2e::{
     corpus,
-    grounding::{Case, KINDS_OF_REAL, Score, judge, kinds, odd, real},
+    grounding::{Case, KINDS_OF_REAL, Score, judge, kinds, odd, real, rules},
 };
 use proto::labelset::Labelset;
 
 const SEED: u64 = 20_240_301;
 const PAGES: usize = 3000;
 
+/// Over the pages of the examples, for one measure of the rules engine.
+const PASSES: usize = 10;
+
 fn main() -> Result<()> {
     let labelset = Labelset::embedded();
+    if std::env::args().any(|arg| arg == "rules") {
+        return found_by_rules(&labelset);
+    }
     let generated = kinds::cases(SEED, PAGES);
     let mut halves = Vec::new();
     for (name, pages) in [
@@ -58,7 +64,8 @@ fn main() -> Result<()> {
         table(name, cases, &KINDS_OF_REAL, &labelset);
     }
     speed(&labelset)?;
-    linearity(&labelset)
+    linearity(&labelset)?;
+    found_by_rules(&labelset)
 }
 
 fn table(name: &str, cases: &[Case], order: &[&str], labelset: &Labelset) {
@@ -132,6 +139,43 @@ fn linearity(labelset: &Labelset) -> Result<()> {
         let [a, b, c] = seconds[..] else { continue };
         println!("{name:<24}{a:>10.2}{b:>10.2}{c:>10.2}{:>8.2}{:>8.2}", b / a, c / b);
     }
+    Ok(())
+}
+
+/// Precision and recall by label, either half; then pages a second, of all the pages as often as it takes.
+fn found_by_rules(labelset: &Labelset) -> Result<()> {
+    let engine = Rules::new(labelset)?;
+    let pages = real::examples(&corpus::examples())?;
+    for (half, which) in [(real::Half::Tuned, "tuned"), (real::Half::Held, "held back")] {
+        let pages: Vec<_> = pages.iter().filter(|page| half.has(&page.doc)).collect();
+        let scores = rules::score(&pages, &engine);
+        println!("\nrules engine, examples/, {which} ({} pages)", pages.len());
+        println!("{:<24}{:>9}{:>9}{:>9}{:>9}", "label", "right", "wrong", "missed", "F1");
+        for (label, found) in scores.iter().filter(|(label, _)| rules::LABELS.contains(&label.as_str())) {
+            let rules::Found { right, wrong, missed } = *found;
+            println!("{label:<24}{right:>9}{wrong:>9}{missed:>9}{:>9.3}", found.f1());
+        }
+    }
+    let bytes: usize = pages.iter().map(|page| page.text.len()).sum();
+    let mut rates = Vec::new();
+    for _ in 0..11 {
+        // The kernel counts in ticks of milliseconds: of one pass that would be much.
+        let begun = processor_seconds()?;
+        for page in std::iter::repeat_n(&pages, PASSES).flatten() {
+            black_box(engine.annotate(&page.text));
+        }
+        rates.push((PASSES * pages.len()) as f64 / (processor_seconds()? - begun));
+    }
+    rates.sort_by(f64::total_cmp);
+    println!(
+        "\nrules engine: {:.0} pages/s on one core (median of {}; least {:.0}, most {:.0}), {} pages of {} bytes on average",
+        rates[rates.len() / 2],
+        rates.len(),
+        rates[0],
+        rates[rates.len() - 1],
+        pages.len(),
+        bytes / pages.len().max(1),
+    );
     Ok(())
 }
 

@@ -9,6 +9,7 @@ pub mod kinds;
 pub mod names;
 pub mod odd;
 pub mod real;
+pub mod rules;
 
 use dgx_agent::ground::ground;
 use proto::labelset::{Labelset, Mention};

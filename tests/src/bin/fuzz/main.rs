@@ -1,8 +1,10 @@
-//! `make fuzz`: parse, ground and chunk on inputs that nobody wrote, for a time, on stable Rust.
+//! `make fuzz`: parse, ground, chunk and the labelset on inputs that nobody wrote, for a time, on stable Rust.
 //!
-//! cargo-fuzz wants a nightly compiler; this makes inputs of pieces that pages, answers and Unicode have, from a seed,
+//! cargo-fuzz wants a nightly compiler, which is not there; this makes inputs of pieces that pages, answers and Unicode have, from a seed,
 //! and checks what must hold of any. It prints the seed of an input before it fails on it: `fuzz TARGET SECONDS SEED`.
 #![allow(clippy::print_stdout, reason = "the summary is what it is for")]
+
+mod labelset;
 
 use std::time::{Duration, Instant};
 
@@ -155,9 +157,9 @@ fn main() -> Result<()> {
     let seconds: u64 = args.get(1).map_or(Ok(600), |seconds| seconds.parse())?;
     let first: u64 = args.get(2).map_or(Ok(0), |seed| seed.parse())?;
     let labelset = Labelset::embedded();
-    let targets = ["parse", "ground", "chunk"];
+    let targets = ["parse", "ground", "chunk", "labelset"];
     if target != "all" && !targets.contains(&target) {
-        bail!("{target:?} is no target: parse, ground, chunk or all");
+        bail!("{target:?} is no target: parse, ground, chunk, labelset or all");
     }
     for name in targets.into_iter().filter(|name| target == "all" || target == *name) {
         let until = Instant::now() + Duration::from_secs(seconds);
@@ -167,6 +169,7 @@ fn main() -> Result<()> {
             let held = match name {
                 "parse" => parses(&mut rng),
                 "ground" => grounds(&mut rng, &labelset),
+                "labelset" => labelset::holds(&mut rng),
                 _ => cuts(&mut rng),
             };
             held.with_context(|| format!("{name} fails on the input of seed {seed}"))?;
