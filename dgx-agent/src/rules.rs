@@ -90,28 +90,45 @@ fn is_free(found: &Found, place: &Range<usize>) -> bool {
 
 /// The values that a rule finds, in order. The next search begins where a value ends, not where what follows it
 /// does: that may be the cue of the next.
+///
+/// Most matches begin within a word, and cannot be: they are passed over, up to the next border, before anything is
+/// asked of their groups.
 fn values<'a>(rule: &'a Rule, text: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
-    let (regex, group) = (rule.regex(), rule.group());
-    let mut places = regex.capture_locations();
+    let regex = rule.regex();
+    let mut groups = (!rule.is_value).then(|| (rule.group(), regex.capture_locations()));
+    let at_border = rule.has_cue || rule.is_value;
     let mut from = 0;
     std::iter::from_fn(move || {
         loop {
-            let whole = regex.captures_read_at(&mut places, text, from)?;
+            let whole = regex.find_at(text, from)?;
             if whole.start() == text.len() {
                 return None;
             }
-            let (start, end) = places.get(group).unwrap_or((whole.start(), whole.end()));
             let next = text.ceil_char_boundary(whole.start() + 1);
-            if is_border(text, start)
-                && is_border(text, end)
-                && (!rule.has_cue || is_border(text, whole.start()))
-            {
-                from = end.max(next);
-                return Some(start..end);
+            if at_border && !is_border(text, whole.start()) {
+                from = next_border(text, next);
+                continue;
             }
-            from = next;
+            let value = match &mut groups {
+                None => whole.range(),
+                Some((group, places)) => {
+                    regex.captures_read_at(places, text, whole.start())?;
+                    places.get(*group).map_or(whole.range(), |(start, end)| start..end)
+                }
+            };
+            if is_border(text, value.start) && is_border(text, value.end) {
+                from = value.end.max(next);
+                return Some(value);
+            }
+            from = if at_border { next_border(text, next) } else { next };
         }
     })
+}
+
+/// The first border from `at`, which is between two characters.
+fn next_border(text: &str, at: usize) -> usize {
+    let mut places = text[at..].char_indices().map(|(offset, _)| at + offset);
+    places.find(|place| is_border(text, *place)).unwrap_or(text.len())
 }
 
 /// Whether neither a word nor a number goes across a place.
@@ -235,8 +252,47 @@ mod tests {
         }
     }
 
+    /// Every match is looked at, whole, one character after the other.
+    fn values_one_by_one(rule: &Rule, text: &str) -> Vec<Range<usize>> {
+        let (mut found, mut from) = (Vec::new(), 0);
+        let mut places = rule.regex().capture_locations();
+        while let Some(whole) = rule.regex().captures_read_at(&mut places, text, from) {
+            if whole.start() == text.len() {
+                break;
+            }
+            let (start, end) = places.get(rule.group()).unwrap_or((whole.start(), whole.end()));
+            let next = text.ceil_char_boundary(whole.start() + 1);
+            let borders = is_border(text, start) && is_border(text, end);
+            from = next;
+            if borders && (!rule.has_cue || is_border(text, whole.start())) {
+                from = end.max(next);
+                found.push(start..end);
+            }
+        }
+        found
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(60))]
+
+        #[test]
+        fn what_is_passed_over_is_no_value(
+            pieces in proptest::collection::vec(
+                prop_oneof![
+                    Just("IMO 4522460".to_owned()), Just("OCEAN LANTERN".to_owned()), Just("call sign: ".to_owned()),
+                    Just("7 марта 2024 г.".to_owned()), Just("12.50 GT".to_owned()), Just("Panama".to_owned()),
+                    "[0-9]{1,9}", "[A-Zé船ж]{1,6}", "[ \\n:|/«»—.-]{1,3}", "\\PC{0,3}",
+                ],
+                0..30,
+            ),
+        ) {
+            let text = pieces.concat();
+            let labelset = Labelset::embedded();
+            labelset.compile().expect("it compiles");
+            for rule in labelset.labels.iter().flat_map(|label| &label.rules) {
+                prop_assert_eq!(values(rule, &text).collect::<Vec<_>>(), values_one_by_one(rule, &text));
+            }
+        }
 
         #[test]
         fn spans_are_on_the_page(

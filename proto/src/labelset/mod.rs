@@ -98,6 +98,8 @@ pub struct Rule {
     pattern: Pattern,
     /// Whether the match begins with a cue.
     pub has_cue: bool,
+    /// Whether the match is the value, with nothing around it.
+    pub is_value: bool,
 }
 
 /// What a label's validator says of a text.
@@ -317,7 +319,9 @@ impl Compiler<'_> {
         let value = rule.value.as_ref().or(label.pattern.as_ref());
         let value = value.ok_or("needs a value, or the label a pattern")?;
         let pattern = self.expander.rule(&rule.cues, value, rule.then.as_deref())?;
-        Ok(Rule { pattern, has_cue: !rule.cues.is_empty() })
+        let has_cue = !rule.cues.is_empty();
+        let is_value = !has_cue && rule.then.is_none() && !value.contains(&format!("(?P<{VALUE}>"));
+        Ok(Rule { pattern, has_cue, is_value })
     }
 
     fn validator(&self, file: &file::LabelFile) -> Result<Option<Validator>, String> {
