@@ -233,7 +233,7 @@ enum Next<'a> {
     /// Ours, and how many of ours come before it.
     Do(usize, &'a PartPlan),
     /// Another agent committed it meanwhile.
-    Found(&'a PartPlan, CommitRecord),
+    Found(&'a PartPlan, Box<CommitRecord>),
 }
 
 impl Run<'_> {
@@ -320,7 +320,7 @@ impl Run<'_> {
                     self.committed.send_replace(index + 1);
                     done
                 }
-                Ok(Next::Found(part, record)) => Box::pin(self.accept(part, record, None)).await,
+                Ok(Next::Found(part, record)) => Box::pin(self.accept(part, *record, None)).await,
                 Err(error) => Err(error),
             };
             (part, done)
@@ -392,7 +392,7 @@ impl Run<'_> {
                     }
                     Ok(Ok(Some(record))) => {
                         self.leases.release(part.number).await;
-                        Ok(Next::Found(part, record))
+                        Ok(Next::Found(part, Box::new(record)))
                     }
                     Err(error) => Err(error),
                 };
