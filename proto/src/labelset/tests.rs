@@ -72,6 +72,71 @@ fn lists_give_codes_whatever_case_accents_and_hyphens() {
 }
 
 #[test]
+fn every_validator_gives_one_normal_form_whatever_the_language() {
+    let labelset = Labelset::embedded();
+    let table: [(&str, &str, &[&str]); 16] = [
+        ("IMO", "9074729", &["9074729", "IMO 9074729", "9O74729"]),
+        ("MMSI", "224123450", &["224123450", "224 123 450", "MMSI: 224123450"]),
+        ("CALL_SIGN", "3FRK7", &["3FRK7", "3FRK-7"]),
+        (
+            "DATE",
+            "2024-03-07",
+            &[
+                "2024-03-07",
+                "07/03/2024",
+                "7 March 2024",
+                "7 de marzo de 2024",
+                "7 mars 2024",
+                "7 марта 2024 г.",
+            ],
+        ),
+        ("LENGTH", "45.3", &["45.3 m", "45,3 mètres", "45,3 метров", "45.3 metros"]),
+        ("LENGTH", "45.11", &["148 ft", "148 feet"]),
+        ("TONNAGE", "1856", &["1,856 GT", "1.856 TRB", "1 856 tjb"]),
+        (
+            "SPECIES",
+            "YFT",
+            &[
+                "YFT",
+                "yellowfin tuna",
+                "atún aleta amarilla",
+                "thon albacore",
+                "желтопёрый тунец",
+                "Thunnus albacares",
+            ],
+        ),
+        ("GEAR_TYPE", "PS", &["PS", "purse seine", "red de cerco"]),
+        ("GEAR_TYPE", "LLD", &["LLD", "drifting longlines"]),
+        ("FLAG", "ESP", &["ESP", "Spain", "España", "Espagne", "Испания"]),
+        ("FLAG", "NOR", &["NOR", "Norway", "Noruega", "Norvège", "Норвегия"]),
+        ("FLAG", "KOR", &["República de Corea"]),
+        ("RFMO", "ICCAT", &["ICCAT", "CICAA", "CICTA", "ИККАТ"]),
+        ("RFMO", "IOTC", &["IOTC", "CTOI", "CAOI", "Indian Ocean Tuna Commission"]),
+        ("RFMO", "NEAFC", &["NEAFC", "CPANE", "НЕАФК"]),
+    ];
+    for (label, value, texts) in table {
+        for text in texts {
+            let found = labelset.label(label).expect("a label").check(text);
+            assert_eq!(found, Verdict::Valid(value.to_owned()), "{label} {text}");
+        }
+    }
+    for (label, text) in [
+        ("IMO", "9074728"),
+        ("MMSI", "999123450"),
+        ("CALL_SIGN", "QABC"),
+        ("DATE", "31/02/2024"),
+        ("LENGTH", "4500 m"),
+        ("TONNAGE", "0 GT"),
+        ("SPECIES", "XQZ"),
+        ("GEAR_TYPE", "spoons"),
+        ("FLAG", "Atlantis"),
+        ("RFMO", "FIFA"),
+    ] {
+        assert_eq!(labelset.label(label).expect("a label").check(text), Verdict::Invalid, "{label} {text}");
+    }
+}
+
+#[test]
 fn a_rule_takes_cue_gap_value_and_what_follows() {
     let toml = one_label(
         r#"fragments = { gap = '[: ]{1,3}', word = '\p{L}+' }"#,

@@ -83,6 +83,29 @@ async fn hybrid_merges_both() {
         let same = (&pair[0].doc_id, pair[0].page_num) == (&pair[1].doc_id, pair[1].page_num);
         assert!(!same || pair[0].end <= pair[1].start, "no overlap");
     }
+    // The double answers as the rules do: they agree, and that raises what the model alone would have.
+    let agreed = |span: &&Suggestion| span.source == "ollama+rules";
+    assert!(spans.iter().filter(agreed).count() * 10 > spans.len() * 8, "{}", spans.len());
+    for span in spans.iter().filter(agreed) {
+        assert!(
+            span.model == "stand-in" && span.confidence.is_none_or(|confidence| confidence >= 0.5),
+            "{span:?}"
+        );
+    }
+    assert!(
+        spans.iter().filter(|span| span.source.starts_with("rules")).all(|span| span.confidence.is_none())
+    );
+}
+
+#[tokio::test]
+async fn a_page_that_the_model_fails_on_fails_in_the_hybrid_too() {
+    let setup = Setup::start(2, &["--silent-end"]).await;
+    let args = ["--engine", "hybrid", "--model", "stand-in", "--ollama-url", &setup.double.url];
+    assert_eq!(agent_run(setup.root.path(), "model", &args).unwrap().code, Some(0));
+    for row in setup.ledger().await {
+        assert_eq!((row.outcome, row.reason.as_deref()), (Outcome::Failed, Some("model_output_unfinished")));
+    }
+    assert!(setup.batch.suggestions().await.unwrap().is_empty(), "the rules alone would pass for both");
 }
 
 #[tokio::test]
