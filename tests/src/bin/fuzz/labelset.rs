@@ -190,7 +190,7 @@ fn made_up(rng: &mut StdRng) -> String {
 }
 
 /// Loses, doubles or exchanges lines, or puts something where nobody would.
-fn mutated(rng: &mut StdRng, toml: String) -> String {
+fn mutated(rng: &mut StdRng, toml: &str) -> String {
     let mut lines: Vec<&str> = toml.split_inclusive('\n').collect();
     let (one, other) = (rng.random_range(0..lines.len()), rng.random_range(0..lines.len()));
     match rng.random_range(0..8) {
@@ -223,7 +223,7 @@ pub fn holds(rng: &mut StdRng) -> Result<()> {
     let mut toml = if embedded { Labelset::embedded().toml().to_owned() } else { made_up(rng) };
     for _ in 0..rng.random_range(0..3) {
         if !toml.is_empty() {
-            toml = mutated(rng, toml);
+            toml = mutated(rng, &toml);
         }
     }
     let Ok(labelset) = Labelset::known(&toml) else {
