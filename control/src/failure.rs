@@ -9,12 +9,14 @@ use proto::{
     ids::IdError,
     labelset::LabelsetError,
     parquet_io::{EncodeError, ParquetIoError},
+    reasons,
     rows::RowError,
     schema::SchemaError,
     store::StoreError,
 };
 use serde::Serialize;
 use tonic::Code;
+use tonic_types::StatusExt;
 
 use crate::argilla::{
     client::ArgillaError, dataset::DatasetError, export::ExportError, push::PushError, scan::ScanError,
@@ -173,6 +175,14 @@ impl From<IdError> for Failure {
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
         let message = format!("the agent: {}", status.message());
+        let reason = status.get_details_error_info().filter(|info| info.domain == reasons::DOMAIN);
+        match reason.as_ref().map(|info| info.reason.as_str()) {
+            // The job is not as it must be: nothing is wrong with any setting.
+            Some(reasons::JOB_STATE) => return Self::Gate(message),
+            // Trying again is no use.
+            Some(reasons::MESSAGE_TOO_LARGE) => return Self::Config(message),
+            _ => {}
+        }
         match status.code() {
             Code::InvalidArgument => Self::Usage(message),
             Code::Unauthenticated
@@ -280,6 +290,18 @@ mod tests {
         ] {
             assert_eq!(Failure::from(tonic::Status::new(code, "m")).exit_code(), exit, "{code:?}");
         }
+    }
+
+    #[test]
+    fn the_reason_of_the_agent_wins_over_the_code() {
+        let told = |code, reason| {
+            let details = tonic_types::ErrorDetails::with_error_info(reason, reasons::DOMAIN, []);
+            Failure::from(tonic::Status::with_error_details(code, "m", details)).exit_code()
+        };
+        assert_eq!(told(Code::FailedPrecondition, reasons::JOB_STATE), 1);
+        assert_eq!(told(Code::ResourceExhausted, reasons::MESSAGE_TOO_LARGE), 3);
+        assert_eq!(told(Code::ResourceExhausted, reasons::TOO_MANY_CALLERS), 4);
+        assert_eq!(told(Code::FailedPrecondition, reasons::SETTINGS), 3);
     }
 
     #[test]

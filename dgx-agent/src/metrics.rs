@@ -22,7 +22,8 @@ use crate::{
     infer::{Move, Reason},
     jobs::{
         Jobs,
-        job::{Job, JobProgress, JobState},
+        event::JobState,
+        job::{Job, JobProgress},
     },
 };
 
@@ -249,7 +250,10 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::jobs::job::{Ask, Event, Waiting};
+    use crate::jobs::{
+        event::Event,
+        job::{Ask, Waiting},
+    };
 
     #[test]
     fn jobs_and_counts_become_samples_without_a_name_of_a_batch() {

@@ -28,7 +28,7 @@ use crate::{
     clock,
     config::ServeConfig,
     error::Failure,
-    grpc::service::AgentService,
+    grpc::{limits::Limits, service::AgentService},
     jobs::{
         Jobs,
         runner::Runner,
@@ -179,11 +179,11 @@ pub async fn serve<W: Work>(
         .max_concurrent_streams(MAX_STREAMS)
         .add_service(health_service)
         .add_service(reflection)
-        .add_service(
+        .add_service(Limits(
             AgentServer::new(service)
                 .max_decoding_message_size(page_bytes + ENVELOPE_BYTES)
                 .max_encoding_message_size(MAX_ANSWER_BYTES),
-        )
+        ))
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
             closing.clone().cancelled_owned(),

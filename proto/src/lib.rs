@@ -5,7 +5,7 @@
 //!  schema ──► rows                 Parquet tables: columns, validation, one struct a row
 //!  docs                            the JSON documents of a batch: spec, commit, manifest, sign-off; calibration
 //!  labelset                        labels with patterns and validators
-//!  grpc                            the agent's service
+//!  grpc, reasons                   the agent's service, and why it refuses a call
 //! ```
 
 pub mod docs;
@@ -15,6 +15,7 @@ pub mod ids;
 pub mod keys;
 pub mod labelset;
 pub mod parquet_io;
+pub mod reasons;
 pub mod rows;
 pub mod schema;
 pub mod store;

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
 use proto::{
-    docs, grpc,
+    docs, grpc, reasons,
     rows::{Outcome, Suggestion},
     store::{RootUri, StoreError},
 };
@@ -12,8 +12,11 @@ use tonic::{Code, Status};
 use crate::{
     batch::LoosePage,
     engine::{Engine, ModelServer},
-    grpc::status::{IntoStatus, status},
-    jobs::job::{Job, JobProgress, JobState},
+    grpc::status::{IntoStatus, Refusal},
+    jobs::{
+        event::JobState,
+        job::{Job, JobProgress},
+    },
 };
 
 pub fn batch(job: &Job) -> grpc::Batch {
@@ -108,12 +111,13 @@ pub fn asked_engine(engine: i32) -> Result<Option<Engine>, Status> {
         Ok(grpc::Engine::Rules) => Ok(Some(Engine::Rules)),
         Ok(grpc::Engine::Ollama) => Ok(Some(Engine::Ollama)),
         Ok(grpc::Engine::Hybrid) => Ok(Some(Engine::Hybrid)),
-        Err(_) => Err(status(
-            Code::InvalidArgument,
+        Err(_) => Err(Refusal::field(
+            "engine",
             format!(
                 "engine {engine} is not known to this agent: use rules, ollama or hybrid, or update the agent"
             ),
-        )),
+        )
+        .status()),
     }
 }
 
@@ -167,12 +171,14 @@ pub fn asked_root(uri: &str, agent: &RootUri) -> Result<RootUri, Status> {
     if agent.contains(&asked) {
         return Ok(asked);
     }
-    Err(status(
+    Err(Refusal::new(
         Code::PermissionDenied,
+        reasons::ROOT_OUTSIDE,
         format!(
             "root {asked} does not lie below this agent's root {agent}: name one that does, or none for that"
         ),
-    ))
+    )
+    .status())
 }
 
 pub fn timestamp(time: DateTime<Utc>) -> Timestamp {

@@ -6,6 +6,7 @@
 //! ```
 
 pub mod convert;
+pub mod limits;
 mod pages;
 pub mod service;
 pub mod status;

@@ -16,12 +16,12 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle, task::task_tracker::TaskTrackerToken};
-use tonic::{Code, Status, Streaming, metadata::MetadataMap};
+use tonic::{Status, Streaming, metadata::MetadataMap};
 
 use super::{
     convert,
     service::asked_weight,
-    status::{IntoStatus, status},
+    status::{IntoStatus, Refusal, draining, too_large},
 };
 use crate::{
     batch::{BatchError, LoosePage},
@@ -62,8 +62,7 @@ impl<W: Work> Session<W> {
         };
         let ended = tokio::select! {
             ended = annotate(&*work, requests, &drain, &tell) => ended,
-            () = overdue => Err(status(
-                Code::DeadlineExceeded,
+            () = overdue => Err(Status::deadline_exceeded(
                 "the deadline has passed: pages without an outcome are to be sent again",
             )),
         };
@@ -82,13 +81,11 @@ async fn annotate<W: Work>(
     tell: &mpsc::Sender<Told>,
 ) -> Result<(), Status> {
     use grpc::annotate_pages_request::Message;
-    let options = match requests.message().await.map_err(unread)?.and_then(|request| request.message) {
+    let options = match requests.message().await.map_err(too_large)?.and_then(|request| request.message) {
         Some(Message::Options(options)) => options,
         _ => {
-            return Err(status(
-                Code::InvalidArgument,
-                "the first message says how to annotate: send options",
-            ));
+            let message = "the first message says how to annotate: send options";
+            return Err(Refusal::field("message", message).status());
         }
     };
     let engine = convert::asked_engine(options.engine)?;
@@ -101,29 +98,33 @@ async fn annotate<W: Work>(
 
     let at_once = W::pages_at_once(&session);
     let mut pages: JoinSet<Result<LoosePage, BatchError>> = JoinSet::new();
-    let (mut open, mut draining) = (true, false);
+    let (mut open, mut ends) = (true, false);
     loop {
         tokio::select! {
-            () = drain.cancelled(), if open => (open, draining) = (false, true),
+            () = drain.cancelled(), if open => (open, ends) = (false, true),
             request = requests.message(), if open && pages.len() < at_once => {
-                match request.map_err(unread)?.map(|request| request.message) {
+                match request.map_err(too_large)?.map(|request| request.message) {
                     Some(Some(Message::Page(page))) => {
                         pages.spawn(W::page(&session, row(page)).await.map_err(BatchError::into_status)?);
                     }
-                    Some(_) => return Err(status(Code::InvalidArgument, "after the options come pages alone")),
+                    Some(_) => {
+                        let message = "after the options come pages alone";
+                        return Err(Refusal::field("message", message).status());
+                    }
                     None => open = false,
                 }
             }
             Some(done) = pages.join_next() => {
-                let done = done.map_err(|_| status(Code::Internal, "the work on a page panicked: report this"))?;
+                let panicked = || BatchError::Internal("the work on a page panicked".to_owned()).into_status();
+                let done = done.map_err(|_| panicked())?;
                 let outcome = convert::outcome(done.map_err(BatchError::into_status)?);
                 say(tell, grpc::annotate_pages_response::Message::Outcome(outcome)).await?;
             }
             else => break,
         }
     }
-    match draining {
-        true => Err(Status::unavailable(
+    match ends {
+        true => Err(draining(
             "the agent is shutting down: pages without an outcome are to be sent again when it is back",
         )),
         false => Ok(()),
@@ -147,17 +148,6 @@ fn row(page: grpc::AnnotatePage) -> BatchPage {
         run_id: page.run_id,
         ocr_confidence: None,
         source_uri: None,
-    }
-}
-
-/// tonic's word for a message beyond the limit is another one than gRPC's.
-fn unread(problem: Status) -> Status {
-    match problem.code() {
-        Code::OutOfRange => status(
-            Code::ResourceExhausted,
-            format!("{}: a page may have as much text as the agent's --max-page-mib says", problem.message()),
-        ),
-        _ => problem,
     }
 }
 

@@ -15,12 +15,12 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     convert,
     pages::{self, Session},
-    status::{IntoStatus, status},
+    status::{IntoStatus, Refusal, draining, too_many},
 };
 use crate::{
     batch::BatchError,
@@ -86,7 +86,7 @@ impl<W: Work> AgentService<W> {
 
     fn admit(&self) -> Result<SemaphorePermit<'_>, Status> {
         self.calls.try_acquire().map_err(|_| {
-            Status::resource_exhausted(format!("the agent answers {MAX_CALLS} calls already: try again"))
+            too_many(MAX_CALLS, format!("the agent answers {MAX_CALLS} calls already: try again"))
         })
     }
 
@@ -158,10 +158,9 @@ impl<W: Work> Agent for AgentService<W> {
         let before = match asked.page_token.as_str() {
             "" => None,
             token => Some(token.parse().map_err(|_| {
-                status(
-                    Code::InvalidArgument,
-                    format!("page token {token:?} is not one that this agent gave: start without one"),
-                )
+                let message =
+                    format!("page token {token:?} is not one that this agent gave: start without one");
+                Refusal::field("page_token", message).status()
             })?),
         };
         let size = usize::try_from(asked.page_size).ok().and_then(NonZeroUsize::new);
@@ -209,12 +208,11 @@ impl<W: Work> Agent for AgentService<W> {
         request: Request<Streaming<grpc::AnnotatePagesRequest>>,
     ) -> Answer<Self::AnnotatePagesStream> {
         if self.drain.is_cancelled() {
-            return Err(Status::unavailable("the agent is shutting down: try again when it is back"));
+            return Err(draining("the agent is shutting down: try again when it is back"));
         }
         let permit = self.page_streams.clone().try_acquire_owned().map_err(|_| {
-            Status::resource_exhausted(format!(
-                "the agent annotates for {MAX_PAGE_STREAMS} callers already: try again"
-            ))
+            let message = format!("the agent annotates for {MAX_PAGE_STREAMS} callers already: try again");
+            too_many(MAX_PAGE_STREAMS, message)
         })?;
         let session = Session {
             work: self.work.clone(),
@@ -255,7 +253,7 @@ impl<W: Work> Agent for AgentService<W> {
         let _call = self.admit()?;
         let asked = request.into_inner();
         let batch = batch_id(&asked.batch_id)?;
-        let none = || status(Code::InvalidArgument, "no weight: give a number from 1 to 100");
+        let none = || Refusal::field("weight", "no weight: give a number from 1 to 100").status();
         let weight = asked_weight(asked.weight)?.ok_or_else(none)?;
         let job = self.change(move |jobs| jobs.weigh(&batch, weight)).await?;
         tracing::info!(batch = %job.batch, weight, "a job has another weight");
@@ -282,7 +280,7 @@ pub(super) fn asked_weight(asked: u32) -> Result<Option<u32>, Status> {
         weight => {
             let (least, most) = (WEIGHTS.start(), WEIGHTS.end());
             let message = format!("weight {weight} is none: give a number from {least} to {most}");
-            Err(status(Code::InvalidArgument, message))
+            Err(Refusal::field("weight", message).status())
         }
     }
 }
@@ -331,8 +329,7 @@ fn told(
                     () = stopped.cancelled() => true,
                 };
                 if gone {
-                    let status =
-                        Status::unavailable("the agent is shutting down: the job goes on when it is back");
+                    let status = draining("the agent is shutting down: the job goes on when it is back");
                     return Some((Err(status), (watch, stopped, Next::End)));
                 }
             }
@@ -347,11 +344,12 @@ fn told(
 #[cfg(test)]
 mod tests {
     use futures::StreamExt;
+    use tonic::Code;
 
     use super::*;
     use crate::jobs::{
+        event::Event,
         fake::{Does, Fake},
-        job::Event,
         store::JobStore,
     };
 

@@ -10,6 +10,7 @@
 //! - A job is about a kilobyte, and the book holds all of them.
 //! - The functions of [`Jobs`] wait for the disk: async callers go through [`on_disk`].
 
+pub mod event;
 #[cfg(test)]
 pub mod fake;
 pub mod job;
@@ -28,7 +29,8 @@ use proto::ids::BatchId;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use job::{Ask, Event, Identity, Job, JobProgress, JobState, Refused};
+use event::{Event, JobState, Refused};
+use job::{Ask, Identity, Job, JobProgress};
 use store::{JobStore, JobStoreError};
 
 use crate::batch::Stop;
@@ -38,10 +40,10 @@ pub enum JobError {
     #[error("there is no job for batch {0}: submit it first")]
     Unknown(BatchId),
     #[error(
-        "batch {batch} is a job already ({state}), with other content (what differs: {differs}); submit this under \
-         another batch id"
+        "batch {batch} is a job already ({state}), with other content (what differs: {}); submit this under \
+         another batch id", .differs.join(", ")
     )]
-    Differs { batch: BatchId, state: JobState, differs: String },
+    Differs { batch: BatchId, state: JobState, differs: Vec<&'static str> },
     #[error(transparent)]
     Refused(#[from] Refused),
     #[error("the agent is shutting down and takes no work: try again when it is back")]
@@ -109,7 +111,7 @@ impl Jobs {
             if differs.is_empty() {
                 return Ok((job, false));
             }
-            return Err(JobError::Differs { batch, state: job.state, differs: differs.join(", ") });
+            return Err(JobError::Differs { batch, state: job.state, differs });
         }
         if self.drain.is_cancelled() {
             return Err(JobError::Draining);
@@ -178,7 +180,9 @@ impl Jobs {
         let mut book = self.book();
         let sender = book.jobs.get(batch).ok_or_else(|| JobError::Unknown(batch.clone()))?;
         let job = sender.borrow().clone();
-        let refuse = |hint| JobError::Refused(Refused { batch: batch.clone(), state: job.state, hint });
+        let refuse = |hint: &'static str| {
+            JobError::Refused(Refused { batch: batch.clone(), state: job.state, hint: hint.into() })
+        };
         if !job.state.is_final() {
             return Err(refuse("cancel it first"));
         }

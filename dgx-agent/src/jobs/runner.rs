@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Jobs,
-    job::{Event, Identity, Job, JobProgress, Waiting},
+    event::Event,
+    job::{Identity, Job, JobProgress, Waiting},
     on_disk,
     store::JobStoreError,
     work::Work,

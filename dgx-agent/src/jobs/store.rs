@@ -125,7 +125,7 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::jobs::job::{Ask, Event};
+    use crate::jobs::{event::Event, job::Ask};
 
     fn job(batch: &str) -> Job {
         let ask = Ask { root: "/data".into(), engine: None, model: None };

@@ -9,6 +9,7 @@ mod agent_crash;
 mod agent_ollama;
 mod agent_operate;
 mod agent_pages;
+mod agent_refusals;
 mod agent_run;
 mod agent_serve;
 mod agent_serve_crash;
