@@ -4,7 +4,7 @@ pub mod annotated;
 
 use futures::{StreamExt, TryStreamExt};
 use proto::{
-    docs::{self, BatchSpec, CommitRecord, Manifest, Signoff},
+    docs::{self, BatchSpec, CommitRecord, Manifest, RetryPin, Signoff},
     ids::BatchId,
     keys::{self, BatchFile, BatchKeys, Key, PartKind, batch_of},
     store::Object,
@@ -25,6 +25,12 @@ pub async fn spec(ctx: &Ctx, batch: &BatchId) -> Result<Option<BatchSpec>, Failu
 /// None until every part is committed.
 pub async fn manifest(ctx: &Ctx, batch: &BatchId) -> Result<Option<Manifest>, Failure> {
     document(ctx, &BatchKeys::new(batch).manifest()).await
+}
+
+/// The batch that has the pages that failed in this one.
+pub async fn retried_by(ctx: &Ctx, batch: &BatchId) -> Result<Option<BatchId>, Failure> {
+    let pin: Option<RetryPin> = document(ctx, &BatchKeys::new(batch).retry()).await?;
+    Ok(pin.map(|pin| pin.batch_id))
 }
 
 /// The commits that are there, by part.

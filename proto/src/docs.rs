@@ -28,6 +28,9 @@ pub struct BatchSpec {
     pub pages: u64,
     pub parts: Vec<PartSpec>,
     pub parent: Option<BatchId>,
+    /// It has the pages that failed in the parent, and no others: they are merged with the parent's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retry: bool,
     /// The signed pilot that allows a batch of more than 1,000 pages. The agent refuses to run it otherwise.
     pub pilot: Option<PilotPin>,
     /// Why there is none.
@@ -44,6 +47,14 @@ impl BatchSpec {
         }
         sha256_of_json(&value)
     }
+}
+
+/// `_retry.json` of a batch: who has the pages that failed in it. Create-only, so that they are retried once at a time:
+/// what fails again is retried by a batch whose parent is that one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryPin {
+    pub version: u32,
+    pub batch_id: BatchId,
 }
 
 /// The labelset of a batch, whole, so that the agent and Argilla cannot differ.

@@ -23,6 +23,7 @@ const SPEC: &str = "_batch.json";
 const MANIFEST: &str = "_manifest.json";
 const SIGNOFF: &str = "_signoff.json";
 const CALIBRATION_PIN: &str = "_calibration.json";
+const RETRY: &str = "_retry.json";
 
 /// The key of an object below the root.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,6 +133,11 @@ impl BatchKeys {
     /// Which calibration the batch's confidences have.
     pub fn calibration(&self) -> Key {
         Key(format!("{}{CALIBRATION_PIN}", self.folder))
+    }
+
+    /// Which batch has the pages that failed in this one.
+    pub fn retry(&self) -> Key {
+        Key(format!("{}{RETRY}", self.folder))
     }
 
     /// The prefix of one kind of part, to list them.

@@ -15,6 +15,8 @@
 --
 -- One record a page that was looked at and has text: outcome suggested, empty or failed. So
 -- pages = records + skipped + blank + unaccounted + changed; the last two are 0 for a complete batch.
+-- A page that failed and was tried again by another batch (control batch create --failed) becomes what it is there:
+-- add that batch's files to suggestions_glob and ledger_glob.
 -- Reads files, writes one file, touches no database. Leaves _merge_report(metric, value).
 
 CREATE TEMP TABLE IF NOT EXISTS _params AS SELECT NULL::VARCHAR AS pages_glob;
@@ -89,7 +91,8 @@ FROM (
     FROM query(getvariable('suggestions')))
 GROUP BY doc_id, page_num, page_sha256;
 
--- One row a distinct key. Of several rows of a key, the one that the ledger speaks of.
+-- One row a distinct key. Of several rows of a key, the one that the ledger speaks of; of several ledgers, the one in
+-- which it did not fail.
 SET VARIABLE pages = CASE WHEN getvariable('ready')
     THEN 'FROM read_parquet(getvariable(''page_files''), hive_partitioning = false, union_by_name = true)
         UNION ALL BY NAME SELECT NULL::BIGINT AS run_id, NULL::VARCHAR AS source_uri WHERE false'
@@ -114,7 +117,8 @@ LEFT JOIN _merge_ledger AS ledger ON ledger.doc_id = page.doc_id AND ledger.page
 QUALIFY row_number() OVER (
     PARTITION BY page.doc_id, page.page_num
     ORDER BY coalesce(page.true_sha256 = ledger.page_sha256, false) DESC,
-        page.run_id IS NOT DISTINCT FROM ledger.run_id DESC, page.source_uri) = 1;
+        page.run_id IS NOT DISTINCT FROM ledger.run_id DESC,
+        ledger.outcome IS NOT DISTINCT FROM 'failed', page.source_uri) = 1;
 
 CREATE TEMP TABLE _merge_records AS
 SELECT

@@ -75,6 +75,7 @@ impl BatchDir {
             pages: parts.iter().map(|part| part.rows).sum(),
             parts,
             parent: None,
+            retry: false,
             pilot: None,
             no_pilot: None,
         })

@@ -237,6 +237,7 @@ impl BatchFiles {
             pages: pages.len() as u64,
             parts: vec![PartSpec { number: 0, key, rows, bytes, sha256 }],
             parent: None,
+            retry: false,
             pilot: None,
             no_pilot: None,
         }

@@ -110,7 +110,8 @@ impl Job {
         let report = report.outcome("spans", self.spans).outcome_if_any("ungrounded", self.ungrounded);
         match self.outcomes.get("failed") {
             Some(failed) if *failed > 0 => report.note(format!(
-                "{failed} pages failed; their reasons are in the ledger; a batch with --parent {} annotates them again",
+                "{failed} pages failed; their reasons are in the ledger; `control batch create NEW --parent {} --failed` \
+                 makes a batch of them",
                 self.batch_id
             )),
             _ => report,

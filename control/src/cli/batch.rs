@@ -11,7 +11,8 @@ use super::{DocumentArgs, Engine};
 pub enum BatchCommand {
     /// Choose documents and cut their pages into parts
     #[command(after_help = "Examples:\n  control batch create pilot-1 --doc-ids-file ids.txt\n  \
-                            control batch create all-2026 --all --engine ollama --model qwen3:8b\n\n\
+                            control batch create all-2026 --all --engine ollama --model qwen3:8b\n  \
+                            control batch create pilot-1b --parent pilot-1 --failed\n\n\
                             More than 1,000 pages want a signed pilot of the same labelset and model under the \
                             root, or --no-pilot \"why\".")]
     Create(CreateArgs),
@@ -27,7 +28,7 @@ pub enum BatchCommand {
 }
 
 #[derive(Debug, Clone, Args)]
-#[command(group = ArgGroup::new("selection").args(["doc_ids", "doc_ids_file", "all"]).required(true).multiple(true))]
+#[command(group = ArgGroup::new("selection").args(["doc_ids", "doc_ids_file", "all", "failed"]).required(true).multiple(true))]
 pub struct CreateArgs {
     /// 1 to 63 of a-z, 0-9, '_' and '-'
     pub batch: BatchId,
@@ -44,6 +45,10 @@ pub struct CreateArgs {
     /// The batch that this one annotates again
     #[arg(long, value_name = "BATCH")]
     pub parent: Option<BatchId>,
+    /// The pages that failed in the parent, with its labelset, engine and model; merging the parent takes what becomes
+    /// of them
+    #[arg(long, requires = "parent", conflicts_with_all = ["doc_ids", "doc_ids_file", "all", "labels", "engine", "model"])]
+    pub failed: bool,
     /// Why a large batch goes without a signed pilot
     #[arg(long, value_name = "WHY")]
     pub no_pilot: Option<String>,

@@ -9,6 +9,7 @@
 
 mod cut;
 mod delete;
+mod failed;
 mod pilot;
 mod shown;
 
@@ -31,11 +32,11 @@ use crate::{
     failure::Failure,
     lake::{Database, Lake, Session},
     report::Report,
-    sql,
     staging::Staging,
 };
 use cut::LocalPart;
 pub use delete::delete;
+use failed::Parent;
 pub use shown::{list, show};
 
 /// Parts on their way at a time.
@@ -46,16 +47,14 @@ const TOLD: usize = 20;
 pub async fn create(ctx: &Ctx, args: &CreateArgs) -> Result<Report, Failure> {
     let start = Instant::now();
     let batch = &args.batch;
-    let labelset = labelset(args.how.labels.as_deref())?;
     let mut asked: Vec<String> =
         documents::asked(&args.documents)?.into_iter().map(|id| id.as_str().to_owned()).collect();
     asked.sort();
-    if let Some(parent) = &args.parent {
-        let spec = batch::spec(ctx, parent).await?;
-        if spec.is_none() || parent == batch {
-            return Err(batch::unknown(ctx, parent).context("--parent"));
-        }
-    }
+    let parent = parent(ctx, args).await?;
+    let labelset = match &parent {
+        Some(parent) => parent.spec.labelset.clone(),
+        None => labelset(args.how.labels.as_deref())?,
+    };
     let there = batch::spec(ctx, batch).await?;
 
     let work = tempfile::Builder::new()
@@ -63,7 +62,11 @@ pub async fn create(ctx: &Ctx, args: &CreateArgs) -> Result<Report, Failure> {
         .tempdir_in(cache(ctx)?)
         .map_err(|error| Failure::file("make a folder in", &ctx.settings.cache, &error))?;
     let sorted = work.path().join("pages.parquet");
-    let selected = select(ctx, (!args.all).then_some(asked), &sorted).await?;
+    let to = failed::place(&sorted)?;
+    let selected = match &parent {
+        Some(parent) => parent.select(ctx, &to).await?,
+        None => select(ctx, (!args.all).then_some(asked), to).await?,
+    };
     let keys = BatchKeys::new(batch);
     let pages_per_part = args.part_pages.get().into();
     let folder = work.path().to_owned();
@@ -76,21 +79,26 @@ pub async fn create(ctx: &Ctx, args: &CreateArgs) -> Result<Report, Failure> {
             || format!("interrupted; batch {batch} was not made"),
         )
         .await?;
+    if let Some(parent) = &parent {
+        parent.accounts_for(pages)?;
+    }
+    let (engine, model) = failed::how(&args.how, parent.as_ref());
     let mut spec = BatchSpec {
         version: docs::VERSION,
         batch_id: batch.clone(),
         created_at: ctx.now(),
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         labelset,
-        engine: args.how.engine.map(|engine| engine.as_str().to_owned()),
-        model: args.how.model.clone(),
+        engine,
+        model,
         documents: selected.doc_ids.len() as u64,
         selection: Selection { all: args.all, doc_ids: selected.doc_ids },
         pages,
         parts: (0..).zip(&parts).map(|(number, part)| part.spec(&keys, number)).collect(),
         parent: args.parent.clone(),
+        retry: args.failed,
         pilot: None,
-        no_pilot: args.no_pilot.clone(),
+        no_pilot: args.no_pilot.clone().or(parent.as_ref().and_then(|parent| parent.spec.no_pilot.clone())),
     };
     let report = Report::new("batch create")
         .pages(pages, pages)
@@ -107,8 +115,21 @@ pub async fn create(ctx: &Ctx, args: &CreateArgs) -> Result<Report, Failure> {
         return Ok(report.already_done(true).since(start));
     }
     spec.pilot = pilot::pin(ctx, &spec).await?;
+    if let Some(parent) = &parent {
+        parent.claim(ctx, batch).await?;
+    }
     write(ctx, &keys, &spec, &parts).await?;
     Ok(report.since(start))
+}
+
+/// The batch whose failed pages are asked for; otherwise a parent is a name that must be right.
+async fn parent(ctx: &Ctx, args: &CreateArgs) -> Result<Option<Parent>, Failure> {
+    let Some(parent) = &args.parent else { return Ok(None) };
+    match batch::spec(ctx, parent).await?.filter(|_| *parent != args.batch) {
+        None => Err(batch::unknown(ctx, parent).context("--parent")),
+        Some(spec) if args.failed => Ok(Some(Parent::of(ctx, spec).await?)),
+        Some(_) => Ok(None),
+    }
 }
 
 fn cache(ctx: &Ctx) -> Result<&Path, Failure> {
@@ -141,8 +162,7 @@ struct Selected {
 }
 
 /// Writes the newest run of the documents (None: of all) into one file, sorted by page key.
-async fn select(ctx: &Ctx, asked: Option<Vec<String>>, to: &Path) -> Result<Selected, Failure> {
-    let to = to.to_str().map(sql::text).ok_or_else(|| Failure::config("the cache's path is not UTF-8"))?;
+async fn select(ctx: &Ctx, asked: Option<Vec<String>>, to: String) -> Result<Selected, Failure> {
     let work = move |session: &Session| {
         let asked = asked.map(|ids| serde_json::json!(ids).to_string());
         let all = "CREATE TEMP TABLE _asked AS SELECT DISTINCT doc_id FROM rawdb.main.raw_pages";
@@ -223,6 +243,7 @@ fn same(asked: &BatchSpec, there: &BatchSpec) -> Result<(), Failure> {
         ("pages", number(there.pages), number(asked.pages)),
         ("parts", number(there.parts.len() as u64), number(asked.parts.len() as u64)),
         ("parent", id(&there.parent), id(&asked.parent)),
+        ("--failed", there.retry.to_string(), asked.retry.to_string()),
         ("--no-pilot", text(&there.no_pilot), text(&asked.no_pilot)),
     ]
     .into_iter()

@@ -4,11 +4,13 @@
 //! - Records are published when every page is accounted for: autoload takes what it finds. With `--partial`, pages
 //!   of parts that are not committed may be missing.
 //! - Records that are there already are not written again.
+//! - Pages that failed and were retried by another batch become what they are there: that batch has no records of its
+//!   own, so that a page has one, and is reviewed once.
 
 use std::{collections::BTreeMap, fs, time::Instant};
 
 use proto::{
-    docs::FileRef,
+    docs::{FileRef, Manifest, Provenance},
     ids::BatchId,
     keys::{BatchKeys, PartKind},
     store::Store,
@@ -26,16 +28,22 @@ use crate::{
 };
 
 /// The files that commits vouch for.
+#[derive(Default)]
 struct Committed {
     pages: Vec<FileRef>,
     suggestions: Vec<FileRef>,
     ledger: Vec<FileRef>,
+    /// Pages that failed and did not when they were tried again.
+    retried: u64,
+    /// A batch that tries them again, and is not complete.
+    open: Option<BatchId>,
 }
 
 pub async fn run(ctx: &Ctx, args: &MergeArgs) -> Result<Report, Failure> {
     let start = Instant::now();
     let batch = &args.batch;
     let (store, staging, keys) = (ctx.store()?, Staging::of(ctx)?, BatchKeys::new(batch));
+    not_a_retry(ctx, batch).await?;
     let committed = committed(ctx, batch, args.partial).await?;
     let redo = "it changed after its part was committed; annotate the batch again under another id";
     staging.stage_verified(&committed.pages, redo).await?;
@@ -74,6 +82,7 @@ pub async fn run(ctx: &Ctx, args: &MergeArgs) -> Result<Report, Failure> {
         .outcome("suggested", count("records_suggested"))
         .outcome("empty", count("records_empty"))
         .outcome_if_any("failed", count("records_failed"))
+        .outcome_if_any("retried", committed.retried)
         .outcome_if_any("skipped", count("skipped"))
         .outcome_if_any("blank", count("blank"))
         .outcome_if_any("unaccounted", count("unaccounted"))
@@ -85,13 +94,67 @@ pub async fn run(ctx: &Ctx, args: &MergeArgs) -> Result<Report, Failure> {
         0 => report,
         lost => report.note(format!("{lost} suggestions are of pages that became no record")),
     };
+    let report = match &committed.open {
+        None => report,
+        Some(open) => report.note(format!(
+            "the pages that failed are with batch {open}, which is not complete: merge again when it is"
+        )),
+    };
     Ok(report.since(start))
+}
+
+/// The records of pages that are tried again are the parent's.
+async fn not_a_retry(ctx: &Ctx, batch: &BatchId) -> Result<(), Failure> {
+    let of = async |batch: &BatchId| {
+        Ok::<_, Failure>(
+            batch::spec(ctx, batch).await?.filter(|spec| spec.retry).and_then(|spec| spec.parent),
+        )
+    };
+    let Some(mut first) = of(batch).await? else { return Ok(()) };
+    while let Some(parent) = of(&first).await? {
+        first = parent;
+    }
+    Err(Failure::gate(format!(
+        "batch {batch} has pages that failed in batch {first}, and they are merged with it: run `control merge {first}`"
+    )))
+}
+
+/// The batches that tried again what failed, each what failed in the one before; and one that is still at it.
+pub(super) async fn retries(ctx: &Ctx, of: &Manifest) -> Result<(Vec<Manifest>, Option<BatchId>), Failure> {
+    let mut done: Vec<Manifest> = Vec::new();
+    while let Some(next) = batch::retried_by(ctx, &done.last().unwrap_or(of).batch_id).await? {
+        let Some(manifest) = batch::manifest(ctx, &next).await? else { return Ok((done, Some(next))) };
+        let key = |made: &Provenance| {
+            let Provenance { engine, model, model_digest, prompt_sha256, labelset_sha256, .. } = made;
+            [engine, model, model_digest, prompt_sha256, labelset_sha256].map(Clone::clone)
+        };
+        if key(&manifest.provenance) != key(&of.provenance) {
+            return Err(Failure::gate(format!(
+                "batch {} is not merged: batch {next}, which has the pages that failed in it, was made with another \
+                 engine, model, model digest, prompt or labelset; delete it with `control batch delete {next}` and retry \
+                 them as they were",
+                of.batch_id
+            )));
+        }
+        done.push(manifest);
+    }
+    Ok((done, None))
 }
 
 async fn committed(ctx: &Ctx, batch: &BatchId, partial: bool) -> Result<Committed, Failure> {
     let mut parts = Vec::new();
+    let mut committed = Committed::default();
     if let Some(manifest) = batch::manifest(ctx, batch).await? {
+        let (retries, open) = retries(ctx, &manifest).await?;
+        let still = retries.last().map_or(manifest.counts.failed, |last| last.counts.failed);
+        committed.retried = manifest.counts.failed.saturating_sub(still);
+        committed.open = open;
         parts.extend(manifest.parts.into_iter().map(|part| (part.pages, part.suggestions, part.ledger)));
+        // Their pages are the same, and are there.
+        for part in retries.into_iter().flat_map(|retry| retry.parts) {
+            committed.suggestions.push(part.suggestions);
+            committed.ledger.push(part.ledger);
+        }
     } else {
         let commits = batch::commits(ctx, batch).await?;
         let pages = batch::part_files(ctx, &BatchKeys::new(batch), PartKind::Pages).await?.len();
@@ -110,7 +173,6 @@ async fn committed(ctx: &Ctx, batch: &BatchId, partial: bool) -> Result<Committe
         }
         parts.extend(commits.into_iter().map(|commit| (commit.pages, commit.suggestions, commit.ledger)));
     }
-    let mut committed = Committed { pages: Vec::new(), suggestions: Vec::new(), ledger: Vec::new() };
     for (pages, suggestions, ledger) in parts {
         committed.pages.push(pages);
         committed.suggestions.push(suggestions);

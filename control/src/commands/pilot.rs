@@ -163,6 +163,7 @@ fn creation(args: &PilotRunArgs) -> CreateArgs {
         how: args.how.clone(),
         part_pages: PART_PAGES,
         parent: None,
+        failed: false,
         no_pilot: None,
     }
 }

@@ -163,6 +163,10 @@ async fn counts(
             ("ungrounded", of.ungrounded),
         ],
     );
+    let (retries, _) = super::merge::retries(ctx, manifest).await?;
+    if let Some(last) = retries.last() {
+        annotated.1.insert("retried".to_owned(), of.failed.saturating_sub(last.counts.failed));
+    }
     annotated.1.extend(of.reasons.iter().map(|(reason, pages)| (format!("reason {reason}"), *pages)));
     stages.push(annotated);
     if let Some(records) = store.head_opt(&keys.records()).await? {

@@ -29,6 +29,7 @@ mod journal;
 mod lake;
 mod pilot;
 mod preview;
+mod retry;
 mod services;
 mod sim_faults;
 mod simulated_sme;

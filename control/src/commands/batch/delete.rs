@@ -21,10 +21,27 @@ pub async fn delete(ctx: &Ctx, args: &DeleteArgs) -> Result<Report, Failure> {
             args.batch
         )));
     }
+    if let Some(child) = batch::retried_by(ctx, &args.batch).await? {
+        return Err(Failure::gate(format!(
+            "the pages that failed in batch {} are with batch {child}: delete that first",
+            args.batch
+        )));
+    }
+    let spec = batch::spec(ctx, &args.batch).await?;
     let had_job = Agent::connect(&ctx.settings).await?.delete(&args.batch).await?;
     let mut deleted = 0;
     let (last, first): (Vec<_>, Vec<_>) = objects.into_iter().partition(|object| object.key == keys.spec());
-    for object in first.into_iter().chain(last) {
+    for object in &first {
+        store.delete(&object.key).await?;
+        deleted += 1;
+    }
+    // Its pages may be retried by another one.
+    if let Some(parent) = spec.filter(|spec| spec.retry).and_then(|spec| spec.parent)
+        && batch::retried_by(ctx, &parent).await?.as_ref() == Some(&args.batch)
+    {
+        store.delete(&BatchKeys::new(&parent).retry()).await?;
+    }
+    for object in &last {
         store.delete(&object.key).await?;
         deleted += 1;
     }

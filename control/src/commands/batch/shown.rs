@@ -40,6 +40,9 @@ pub struct Shown {
     pub engine: Option<String>,
     pub model: Option<String>,
     pub parent: Option<BatchId>,
+    /// Whether it has the pages that failed there, and which batch has those that failed here.
+    pub retry: bool,
+    pub retried_by: Option<BatchId>,
     /// The signed pilot that it goes by.
     pub pilot: Option<BatchId>,
     /// Of the parts that are committed.
@@ -104,6 +107,8 @@ async fn shown(ctx: &Ctx, batch: &BatchId) -> Result<Shown, Failure> {
         engine: of(|spec| spec.engine.clone()),
         model: of(|spec| spec.model.clone()),
         parent: spec.as_ref().and_then(|spec| spec.parent.clone()),
+        retry: spec.as_ref().is_some_and(|spec| spec.retry),
+        retried_by: batch::retried_by(ctx, batch).await?,
         pilot: spec.as_ref().and_then(|spec| spec.pilot.as_ref()).map(|pilot| pilot.batch_id.clone()),
         counts,
     })
@@ -141,6 +146,11 @@ impl Answer for Shown {
             ("engine", self.engine.clone()),
             ("model", self.model.clone()),
             ("parent", self.parent.as_ref().map(ToString::to_string)),
+            (
+                "retries",
+                self.parent.as_ref().filter(|_| self.retry).map(|parent| format!("what failed in {parent}")),
+            ),
+            ("retried by", self.retried_by.as_ref().map(ToString::to_string)),
             ("pilot", self.pilot.as_ref().map(ToString::to_string)),
         ];
         lines.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
