@@ -41,7 +41,8 @@ pub(super) struct Asker {
     retry: RetryPolicy,
     budget: RetryBudget,
     learned: Mutex<Learned>,
-    warm: OnceCell<()>,
+    /// How the warm-up ended: a page that comes later learns of it, and does not try again.
+    warm: OnceCell<Result<(), InferError>>,
 }
 
 impl Asker {
@@ -72,8 +73,8 @@ impl Asker {
     /// Loads the model, sees that it takes the schema and has the context that was asked for: once a batch, and
     /// not before something is to be asked.
     pub async fn warm_up(&self, meter: &Meter) -> Result<(), InferError> {
-        if self.warm.initialized() {
-            return Ok(());
+        if let Some(ended) = self.warm.get() {
+            return ended.clone();
         }
         let warm = async {
             let mut tries = Tries::default();
@@ -92,7 +93,7 @@ impl Asker {
             }
             self.check_loaded(meter).await
         };
-        self.warm.get_or_try_init(|| warm).await?;
+        self.warm.get_or_init(|| warm).await.clone()?;
         meter.moved(self.server.limiter.now());
         Ok(())
     }

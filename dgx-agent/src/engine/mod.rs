@@ -268,7 +268,9 @@ impl Annotator {
     /// How many pages to have under way: enough that neither the processors nor the model server wait for one.
     pub fn pages_at_once(&self) -> usize {
         match &self.ollama {
-            Some(ollama) => ollama.concurrency() + 2,
+            // As many again as may be at the server: some are read or grounded, and others must wait for its slots, or
+            // a job gets less than its share.
+            Some(ollama) => 2 * ollama.concurrency() + 8,
             None => rayon::current_num_threads() * 2,
         }
     }

@@ -1,8 +1,8 @@
 //! Whose request is next: slots of a server in proportion to weights, over all who ask. Pure.
 //!
 //! Fair queueing by start times: who waits goes in the order of slot time used, divided by weight. A slot is charged when
-//! it is given, with what one usually takes, and corrected when it comes back. Who did not ask for a while has no claim
-//! on the past.
+//! it is given, with what one usually takes for whom it is given to, and corrected when it comes back. Who did not ask for
+//! a while has no claim on the past.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -18,7 +18,7 @@ pub(super) struct Lanes<T> {
     next: LaneId,
     /// Slot time by weight of whoever was served last.
     now: f64,
-    /// Seconds that a slot is usually held.
+    /// Seconds that a slot is usually held, whoever holds it.
     usual: f64,
 }
 
@@ -27,6 +27,8 @@ struct Lane<T> {
     weight: u32,
     /// Slot time used, by weight.
     used: f64,
+    /// Seconds that it usually holds a slot, once that is known.
+    usual: Option<f64>,
     served: usize,
     waiting: VecDeque<T>,
     /// Gets nothing more.
@@ -50,8 +52,9 @@ impl<T> Lanes<T> {
     pub fn add(&mut self, weight: u32) -> LaneId {
         let id = self.next;
         self.next += 1;
+        let weight = weight.max(1);
         let lane =
-            Lane { weight: weight.max(1), used: self.now, served: 0, waiting: VecDeque::new(), held: false };
+            Lane { weight, used: self.now, usual: None, served: 0, waiting: VecDeque::new(), held: false };
         self.lanes.insert(id, lane);
         id
     }
@@ -94,15 +97,18 @@ impl<T> Lanes<T> {
         let (id, lane) = ready.min_by(|(_, one), (_, other)| one.used.total_cmp(&other.used))?;
         let who = lane.waiting.pop_front()?;
         self.now = self.now.max(lane.used);
-        lane.used += self.usual / f64::from(lane.weight);
+        let seconds = lane.usual.unwrap_or(self.usual);
+        lane.used += seconds / f64::from(lane.weight);
         lane.served += 1;
-        Some((Charge { lane: *id, seconds: self.usual }, who))
+        Some((Charge { lane: *id, seconds }, who))
     }
 
     /// A slot is free again, after so many seconds.
     pub fn back(&mut self, charge: Charge, seconds: f64) {
         self.usual += (seconds - self.usual) * LEARN;
         if let Some(lane) = self.lanes.get_mut(&charge.lane) {
+            let usual = lane.usual.get_or_insert(seconds);
+            *usual += (seconds - *usual) * LEARN;
             lane.used += (seconds - charge.seconds) / f64::from(lane.weight);
             lane.served = lane.served.saturating_sub(1);
         }

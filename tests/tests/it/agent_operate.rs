@@ -105,15 +105,12 @@ async fn four_jobs_share_the_server_by_their_weights() {
     for ((batch, _), before) in weights.iter().zip(before) {
         served.push((done(&jobs, batch).await - before) as f64);
     }
-    // How exactly is for the property test of the lanes: here, on a busy machine, a heavy job's pages may not all stand
-    // in its lane when their turn comes.
     let all: f64 = served.iter().sum();
     for ((batch, weight), served) in weights.iter().zip(&served) {
         let (share, wanted) = (served / all, f64::from(*weight) / 100.0);
         println!("{batch}: {served} of {all} pages, {:.1} % where {weight} % is its weight", share * 100.0);
-        assert!((share / wanted - 1.0).abs() <= 0.5, "{batch}: {share} of {wanted}");
+        assert!((share / wanted - 1.0).abs() <= 0.1, "{batch}: {share} of {wanted}");
     }
-    assert!(served.is_sorted(), "{served:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
