@@ -7,7 +7,8 @@
 //! ```text
 //! round of answers ─► Round (Little's law: in flight = served + queued + under way)
 //!    a queue shows   ─► as many as were served, those under way, and one that waits so that no slot does
-//!    no queue        ─► more, as long as more brings more (a GPU slows as its slots fill)
+//!    no queue        ─► more, as long as more brings more (a GPU slows as its slots fill): then the best of a search,
+//!                       and now and then a step up or down from it
 //! ```
 //! A round holds answers to requests sent since the last move alone, so that a move is judged by what it did.
 
@@ -36,10 +37,14 @@ const SPARE_ROUND: usize = 3;
 const QUEUE_SHOWS: f64 = 0.25;
 /// Shorter waits are the server's own overhead.
 const WAIT_SHOWS: Duration = Duration::from_millis(1);
+/// With this share of the limit in flight, it is the limit that is judged.
+const FULL: f64 = 0.8;
 /// How far the limit may be off before it moves.
 const DEAD_BAND: f64 = 0.75;
 /// Rounds to stay where more brought nothing, before trying again.
 const HOLD: u32 = 20;
+/// And where a step brought something.
+const SHORT_HOLD: u32 = 2;
 
 /// How many requests may be in flight, as it is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -136,8 +141,32 @@ enum Phase {
     Steady,
     /// More in flight makes each request slower.
     Search(Search),
-    /// The best limit of a search, for some rounds.
-    Hold { rounds: u32 },
+    /// The best limit that is known, for some rounds; then one a step further that `way` is tried.
+    Hold { rounds: u32, way: Way },
+    /// A step from a limit that was held, to see whether it is still the best.
+    Step { from: Level, way: Way },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Up,
+    Down,
+}
+
+impl Way {
+    fn back(self) -> Self {
+        match self {
+            Self::Up => Self::Down,
+            Self::Down => Self::Up,
+        }
+    }
+
+    fn step(self, limit: u32) -> u32 {
+        match self {
+            Self::Up => limit + limit.div_ceil(4),
+            Self::Down => limit - limit.div_ceil(4).min(limit - 1),
+        }
+    }
 }
 
 /// Finds the limit.
@@ -203,28 +232,40 @@ impl Controller {
         if self.fixed || sample.sent < self.since {
             return None;
         }
+        // The first ones after a step up were sent while fewer were in flight.
+        if matches!(self.phase, Phase::Fast) && f64::from(sample.in_flight) < f64::from(self.limit) * FULL {
+            return None;
+        }
         self.round.add(sample);
         let limit = self.limit as usize;
         let enough = match self.phase {
-            Phase::Fast => self.round.answers() >= limit,
+            Phase::Fast if limit == 1 => true,
+            Phase::Fast => self.round.answers() >= limit.max(STEADY_ROUND),
             // In all of so many answers one would have waited, if there were no slots to spare.
             Phase::Steady if self.round.none_waited() => self.round.answers() >= (limit / 2).max(SPARE_ROUND),
             Phase::Steady => self.round.answers() >= limit.max(STEADY_ROUND),
-            Phase::Search(_) | Phase::Hold { .. } => self.is_judged(),
+            Phase::Search(ref search) => self.is_judged() || search.is_out(&self.here()),
+            Phase::Hold { .. } | Phase::Step { .. } => self.is_judged(),
         };
         if !enough {
             return None;
         }
-        let judged = self.is_judged();
+        let here = self.here();
         let round = std::mem::take(&mut self.round);
-        let here = Level {
+        self.judge(round, here, sample.answered)
+    }
+
+    /// The limit and what it brought in this round.
+    fn here(&self) -> Level {
+        let round = &self.round;
+        let judged = self.is_judged();
+        Level {
             limit: self.limit,
             tokens: round.tokens(),
             each: round.each(),
             answers: round.answers(),
             judged,
-        };
-        self.judge(round, here, sample.answered)
+        }
     }
 
     fn is_judged(&self) -> bool {
@@ -250,39 +291,58 @@ impl Controller {
             return self.settle(round, here, now);
         }
         // Fewer in flight than allowed: the pages were late, and nothing is learned of the server.
-        if round.in_flight() < f64::from(self.limit) * 0.8 {
+        if round.in_flight() < f64::from(self.limit) * FULL {
             return None;
         }
         self.idle_rounds += 1;
         match self.phase {
-            Phase::Fast => self.grow(here, now),
+            Phase::Fast => self.grow(round, here, now),
             // No queue, and not for want of requests.
             Phase::Steady if round.is_held_up() => {
                 self.go((round.wanted().round() as u32).max(2), Reason::NoQueue, now)
             }
             Phase::Steady => {
-                // Slots came back, or too few waited; where none did, and the second time, it is slots.
-                let slots = self.idle_rounds > 1 || round.none_waited();
-                let more = if slots { self.limit } else { self.limit.div_ceil(2) };
+                // Too few waited, or slots came back; the second time, it is slots.
+                let more = if self.idle_rounds > 1 { self.limit } else { self.limit.div_ceil(2) };
                 self.go(self.limit + more, Reason::NoQueue, now)
             }
             Phase::Search(_) => self.search(here, now),
-            Phase::Hold { rounds } if rounds > 0 => {
-                self.phase = Phase::Hold { rounds: rounds - 1 };
+            Phase::Hold { rounds, way } if rounds > 0 => {
+                self.phase = Phase::Hold { rounds: rounds - 1, way };
                 None
             }
-            Phase::Hold { .. } => {
-                self.phase =
-                    Phase::Search(Search::new(&[], (self.limit + self.limit.div_ceil(4)).min(self.cap)));
-                self.search(here, now)
+            Phase::Hold { way, .. } => {
+                self.phase = Phase::Step { from: here, way };
+                self.go(way.step(self.limit), Reason::Looking, now)
             }
+            Phase::Step { from, way } => self.stepped(from, way, here, now),
         }
+    }
+
+    /// A step that brought something is followed by the next one soon; the other way is tried later.
+    fn stepped(&mut self, from: Level, way: Way, here: Level, now: Duration) -> Option<Move> {
+        let better = match way {
+            Way::Up => !from.is_as_good_as(&here),
+            Way::Down => here.is_as_good_as(&from),
+        };
+        if better {
+            self.phase = Phase::Hold { rounds: SHORT_HOLD, way };
+            self.reason = Reason::NoGain;
+            return None;
+        }
+        self.phase = Phase::Hold { rounds: HOLD, way: way.back() };
+        self.go(from.limit, Reason::NoGain, now)
     }
 
     /// A queue shows, so the slots do.
     fn settle(&mut self, round: Round, here: Level, now: Duration) -> Option<Move> {
         let slots = round.busy().round().max(1.0) as u32;
         let wanted = round.wanted();
+        if let Phase::Step { from, way: Way::Up } = self.phase
+            && from.is_as_good_as(&here)
+        {
+            return self.stepped(from, Way::Up, here, now);
+        }
         let off = (wanted - f64::from(self.limit)).abs() >= DEAD_BAND;
         if off {
             self.phase = Phase::Steady;
@@ -299,20 +359,27 @@ impl Controller {
             return None;
         }
         let grown = std::mem::take(&mut self.grown);
-        if grown.iter().any(|before| !here.may_pay(before)) {
+        let far = |before: &&Level| before.limit * 3 <= slots * 2;
+        if grown.iter().filter(far).any(|before| !here.likely_pays(before)) {
             self.phase = Phase::Search(Search::new(&grown, slots));
             return self.search(Level { limit: slots, ..here }, now);
         }
         None
     }
 
-    fn grow(&mut self, here: Level, now: Duration) -> Option<Move> {
+    fn grow(&mut self, round: Round, here: Level, now: Duration) -> Option<Move> {
         if self.grown.iter().any(|before| !here.may_pay(before)) {
+            // Where it may be chance, a second look is cheaper than a search.
+            let chance = self.grown.iter().all(|before| here.might_pay(before));
+            if chance && here.answers < 2 * self.limit as usize {
+                self.round = round;
+                return None;
+            }
             self.phase = Phase::Search(Search::new(&self.grown, self.cap));
             return self.search(here, now);
         }
         if self.limit == self.cap {
-            self.phase = Phase::Hold { rounds: HOLD };
+            self.phase = Phase::Hold { rounds: HOLD, way: Way::Down };
             return None;
         }
         self.grown.push(here);
@@ -334,7 +401,7 @@ impl Controller {
                 self.go(best + 1, Reason::Slots(best), now)
             }
             None => {
-                self.phase = Phase::Hold { rounds: HOLD };
+                self.phase = Phase::Hold { rounds: HOLD, way: Way::Up };
                 self.go(best, Reason::NoGain, now)
             }
         }
