@@ -1,5 +1,7 @@
 //! Reading and writing the contract's tables as Parquet objects, a bounded batch at a time.
 
+mod stored;
+
 use std::marker::PhantomData;
 
 use arrow::array::RecordBatch;
@@ -9,7 +11,7 @@ use parquet::{
     arrow::{
         ArrowWriter, ProjectionMask,
         arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, compute_leaves},
-        async_reader::{ParquetObjectReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder},
+        async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder},
     },
     basic::{Compression, ZstdLevel},
     errors::ParquetError,
@@ -24,6 +26,7 @@ use crate::{
     schema::Table,
     store::{Object, Store, StoreError},
 };
+use stored::StoredFile;
 
 /// Columns in which hardly two rows are alike.
 const UNIQUE_COLUMNS: [&str; 2] = ["span_id", "text_sha256"];
@@ -43,9 +46,23 @@ pub enum ParquetIoError {
     Rows { uri: String, source: RowError },
 }
 
+impl ParquetIoError {
+    /// What the store failed at is no fault of the file.
+    fn reading(uri: &str, source: ParquetError) -> Self {
+        let uri = uri.to_owned();
+        match source {
+            ParquetError::External(source) => match source.downcast::<StoreError>() {
+                Ok(error) => Self::Store(*error),
+                Err(source) => Self::Broken { uri, source: ParquetError::External(source) },
+            },
+            source => Self::Broken { uri, source },
+        }
+    }
+}
+
 /// A table's file, opened: its footer is read and its columns are checked.
 pub struct TableFile {
-    stream: ParquetRecordBatchStreamBuilder<ParquetObjectReader>,
+    stream: ParquetRecordBatchStreamBuilder<StoredFile>,
     table: Table,
     uri: String,
 }
@@ -53,15 +70,24 @@ pub struct TableFile {
 impl TableFile {
     /// Opens an object that a listing or `head` told of.
     pub async fn open(store: &Store, object: &Object, table: Table) -> Result<Self, ParquetIoError> {
-        let uri = store.uri_of(&object.key);
-        if object.bytes == 0 {
+        Self::open_sized(store, &object.key, object.bytes, table).await
+    }
+
+    /// Opens an object whose length is known.
+    pub async fn open_sized(
+        store: &Store,
+        key: &Key,
+        bytes: u64,
+        table: Table,
+    ) -> Result<Self, ParquetIoError> {
+        let uri = store.uri_of(key);
+        if bytes == 0 {
             return Err(ParquetIoError::Empty { uri });
         }
-        let reader =
-            ParquetObjectReader::new(store.inner(), store.path(&object.key)?).with_file_size(object.bytes);
-        let stream = match ParquetRecordBatchStreamBuilder::new(reader).await {
+        let file = StoredFile { store: store.clone(), key: key.clone(), bytes };
+        let stream = match ParquetRecordBatchStreamBuilder::new(file).await {
             Ok(stream) => stream,
-            Err(source) => return Err(ParquetIoError::Broken { uri, source }),
+            Err(source) => return Err(ParquetIoError::reading(&uri, source)),
         };
         match table.validate(stream.schema()) {
             Ok(()) => Ok(Self { stream, table, uri }),
@@ -102,10 +128,10 @@ impl TableFile {
         let uri = self.uri;
         let stream: ParquetRecordBatchStream<_> = match self.stream.with_batch_size(batch_rows).build() {
             Ok(stream) => stream,
-            Err(source) => return Err(ParquetIoError::Broken { uri, source }),
+            Err(source) => return Err(ParquetIoError::reading(&uri, source)),
         };
         Ok(stream.map(move |batch| {
-            let batch = batch.map_err(|source| ParquetIoError::Broken { uri: uri.clone(), source })?;
+            let batch = batch.map_err(|source| ParquetIoError::reading(&uri, source))?;
             rows(&batch).map_err(|source| ParquetIoError::Rows { uri: uri.clone(), source })
         }))
     }

@@ -14,6 +14,7 @@ mod cloud;
 use std::{
     collections::BTreeMap,
     fmt,
+    ops::Range,
     path::PathBuf,
     str::FromStr,
     sync::{
@@ -301,6 +302,16 @@ impl Store {
         Ok(bytes.chain(whole).boxed())
     }
 
+    /// Pieces of an object, each whole.
+    pub async fn ranges(&self, key: &Key, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, StoreError> {
+        let pieces = self.inner.get_ranges(&self.path(key)?, ranges).await;
+        let pieces = pieces.map_err(|error| self.error(key, error))?;
+        for (range, piece) in ranges.iter().zip(&pieces) {
+            self.check_length(key, range.end - range.start, piece.len() as u64)?;
+        }
+        Ok(pieces)
+    }
+
     pub async fn head(&self, key: &Key) -> Result<Object, StoreError> {
         let meta = self.inner.head(&self.path(key)?).await.map_err(|error| self.error(key, error))?;
         Ok(object(key.clone(), meta))
@@ -397,11 +408,7 @@ impl Store {
         Ok(objects)
     }
 
-    pub(crate) fn inner(&self) -> Arc<dyn ObjectStore> {
-        self.inner.clone()
-    }
-
-    pub(crate) fn path(&self, key: &Key) -> Result<Path, StoreError> {
+    fn path(&self, key: &Key) -> Result<Path, StoreError> {
         let uri = || self.uri_of(key);
         if let RootUri::Folder(_) = self.root
             && let Some(name) = key.as_str().split('/').find(|name| name.len() > MAX_NAME_BYTES)

@@ -7,13 +7,16 @@ use sha2::{Digest, Sha256};
 
 use super::BatchError;
 
-pub(super) async fn sha256(store: &Store, key: &Key) -> Result<String, BatchError> {
+/// With the length of what was hashed: a store may tell another one.
+pub(super) async fn sha256(store: &Store, key: &Key) -> Result<(String, u64), BatchError> {
     let mut bytes = store.stream(key).await?;
     let mut hasher = Sha256::new();
+    let mut length = 0;
     while let Some(chunk) = bytes.try_next().await? {
+        length += chunk.len() as u64;
         hasher.update(&chunk);
     }
-    Ok(hex::encode(hasher.finalize()))
+    Ok((hex::encode(hasher.finalize()), length))
 }
 
 /// A file that is about to be written.
@@ -29,7 +32,7 @@ pub(super) fn describe(key: &Key, rows: usize, bytes: &Bytes) -> FileRef {
 /// Whether the object is there with the content that `file` says.
 pub(super) async fn has_hash(store: &Store, file: &FileRef) -> Result<bool, BatchError> {
     match sha256(store, &Key::from_listing(&file.key)).await {
-        Ok(found) => Ok(found == file.sha256),
+        Ok((found, _)) => Ok(found == file.sha256),
         Err(BatchError::NotFound(_)) => Ok(false),
         Err(error) => Err(error),
     }

@@ -50,7 +50,7 @@ pub(super) struct Page {
 /// The part, and what was told of its pages on the way.
 pub(super) async fn annotate(run: &Run<'_>, part: &PartPlan) -> Result<(Annotated, Counts), BatchError> {
     let store = &run.pipeline.store;
-    let found = files::sha256(store, &part.key).await?;
+    let (found, bytes) = files::sha256(store, &part.key).await?;
     if found != part.sha256 {
         return Err(BatchError::BadData(format!(
             "{} is not the file that the batch was made with: its SHA-256 is {found}, not {}; restore it, or make the \
@@ -59,7 +59,7 @@ pub(super) async fn annotate(run: &Run<'_>, part: &PartPlan) -> Result<(Annotate
             part.sha256
         )));
     }
-    let file = TableFile::open(store, &store.head(&part.key).await?, Table::BatchPages).await?;
+    let file = TableFile::open_sized(store, &part.key, bytes, Table::BatchPages).await?;
     let limits = run.pipeline.config.limits;
     let mut told = Counts::default();
     let turn = run.turn.clone().lock_owned().await;

@@ -12,7 +12,7 @@ use proto::{
     ids::BatchId,
     keys::{BatchKeys, Key, PartKind},
     labelset::Labelset,
-    parquet_io::TableFile,
+    parquet_io::{ParquetIoError, TableFile},
     schema::Table,
     store::{Object, RootUri, Store},
 };
@@ -236,10 +236,14 @@ fn is_pages_file(name: &str) -> bool {
 }
 
 async fn look(store: &Store, number: u32, object: Object) -> Result<PartPlan, BatchError> {
-    let sha256 = files::sha256(store, &object.key).await?;
-    // A file that cannot be read is told when its turn comes: the others are done first.
-    let rows = TableFile::open(store, &object, Table::BatchPages).await.map_or(0, |file| file.rows());
-    Ok(PartPlan { number, rows, bytes: object.bytes, sha256, key: object.key })
+    let (sha256, bytes) = files::sha256(store, &object.key).await?;
+    let rows = match TableFile::open_sized(store, &object.key, bytes, Table::BatchPages).await {
+        Ok(file) => file.rows(),
+        Err(ParquetIoError::Store(error)) => return Err(error.into()),
+        // A file that cannot be read is told when its turn comes: the others are done first.
+        Err(_) => 0,
+    };
+    Ok(PartPlan { number, rows, bytes, sha256, key: object.key })
 }
 
 fn check_pilot(spec: &BatchSpec, provenance: &Provenance) -> Result<(), BatchError> {

@@ -107,7 +107,7 @@ async fn for_each(
     part: &PartPlan,
     mut see: impl FnMut(PageIdentity),
 ) -> Result<(), BatchError> {
-    let file = match TableFile::open(store, &store.head(&part.key).await?, Table::BatchPages).await {
+    let file = match TableFile::open_sized(store, &part.key, part.bytes, Table::BatchPages).await {
         Ok(file) => file,
         Err(error) => return unreadable(error.into()),
     };
