@@ -82,9 +82,9 @@ SECONDS ?= 600
 fuzz: library ## Parse, ground, chunk and labelset on made-up inputs, SECONDS=600 of each
 	@$(CARGO) run --quiet --release --bin fuzz $(FEATURES) -- all $(SECONDS)
 
-soak: build ## What takes long: the commit protocol in every order, and 200 kills of one agent and of three
+soak: build ## What takes long: the commit protocol in every order, 500 faulty stores, 200 kills of one agent and of three
 	@$(CARGO) test --package dgx-agent --lib $(FEATURES) -- --ignored --nocapture model
-	@$(CARGO) test --package e2e --test it $(FEATURES) -- --ignored --nocapture --test-threads=1 agent_share
+	@$(CARGO) test --package e2e --test it $(FEATURES) -- --ignored --nocapture --test-threads=1 agent_store agent_share
 
 clean: ## Remove what the demo made
 	@rm -rf .demo

@@ -15,6 +15,7 @@ pub mod campaign;
 pub mod conformance;
 pub mod corpus;
 pub mod demo;
+pub mod faulty_store;
 pub mod grounding;
 pub mod harness;
 pub mod ollama_double;

@@ -15,6 +15,7 @@ mod agent_serve;
 mod agent_serve_crash;
 mod agent_serve_ollama;
 mod agent_share;
+mod agent_store;
 mod annotators;
 mod argilla;
 mod argilla_standin;
