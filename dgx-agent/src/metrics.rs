@@ -268,7 +268,7 @@ mod tests {
         counts.add_page(Outcome::Suggested, None, 3, 1);
         metrics.pages(&counts);
         let time = DateTime::from_timestamp(1_700_000_000, 0).expect("a time");
-        let ask = Ask { root: "/data".into(), engine: None, model: None };
+        let ask = Ask { root: "/data".into(), engine: None, model: None, shard: None };
         let mut job = Job::new("my-batch".parse().expect("an id"), 1, ask, None, time);
         job.apply(Event::Start, time).expect("queued");
         job.progress.model.limit = 8;

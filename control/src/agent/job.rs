@@ -16,8 +16,10 @@ use crate::{
 pub struct Job {
     pub batch_id: String,
     pub root_uri: String,
-    /// `queued`, `running`, `complete`, `failed` or `cancelled`.
+    /// `queued`, `running`, `paused`, `complete`, `failed` or `cancelled`.
     pub state: &'static str,
+    /// What of the batch it does, as `0/4`; empty: all.
+    pub shard: String,
     pub reason: String,
     pub fingerprint: String,
     pub engine: &'static str,
@@ -46,11 +48,11 @@ pub struct Job {
     /// Of the model in the server's memory, and of that on a GPU; 0: not known.
     pub model_size_bytes: u64,
     pub model_size_vram_bytes: u64,
-    /// Set while the model server or the store is away; `reason` says why.
     /// Answers that were in the agent's journal.
     pub replayed: u64,
     /// Why answers are not kept there.
     pub journal_off: String,
+    /// Set while the model server or the store is away; `reason` says why.
     pub waiting_since: Option<DateTime<Utc>>,
     pub submitted_at: Option<DateTime<Utc>>,
     pub started_at: Option<DateTime<Utc>>,
@@ -66,6 +68,7 @@ impl From<Batch> for Job {
             batch_id: batch.batch_id,
             root_uri: batch.root_uri,
             state,
+            shard: batch.shard,
             reason: batch.reason,
             fingerprint: batch.fingerprint,
             engine: engine(provenance.engine()),
@@ -137,6 +140,7 @@ impl Answer for Job {
         let some = |count: u64, told: String| if count > 0 { told } else { String::new() };
         line("batch", &self.batch_id);
         line("state", self.state);
+        line("shard", &self.shard);
         line("reason", &self.reason);
         line("pages", &format!("{} of {} done", self.pages_done, self.pages));
         line("outcomes", &counted(&self.outcomes));

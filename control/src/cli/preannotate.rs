@@ -9,7 +9,9 @@ use super::Engine;
 pub enum PreannotateCommand {
     /// Make a job of a batch; the same batch again finds its job
     #[command(after_help = "Examples:\n  control preannotate submit pilot-1\n  \
-                            control preannotate submit pilot-1 --engine ollama --model qwen3:8b --watch")]
+                            control preannotate submit pilot-1 --engine ollama --model qwen3:8b --watch\n  \
+                            control preannotate submit all-2026 --shard 0/2 --agent http://127.0.0.1:50051\n  \
+                            control preannotate submit all-2026 --shard 1/2 --agent http://127.0.0.1:50061")]
     Submit(SubmitArgs),
     /// Show a job's progress until it ends; Ctrl-C leaves the job running
     #[command(after_help = "Example:\n  control preannotate watch pilot-1\n\n\
@@ -49,6 +51,9 @@ pub struct SubmitArgs {
     /// Over what the batch says
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
+    /// Of the batch the parts whose number is I modulo N, I from 0 to N-1; the others are for other agents [default: all]
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<String>,
     /// Then watch the job until it ends
     #[arg(long)]
     pub watch: bool,

@@ -19,7 +19,7 @@ use crate::{
 
 pub async fn submit(ctx: &Ctx, args: &SubmitArgs) -> Result<JobOutcome, Failure> {
     let mut agent = Agent::connect(&ctx.settings).await?;
-    let (job, created) = agent.submit(request(&args.batch, args.engine, args.model.as_deref())).await?;
+    let (job, created) = agent.submit(asked(args)).await?;
     if !created {
         ctx.printer.note(&format!("batch {} is a job already", args.batch));
     }
@@ -97,6 +97,11 @@ pub async fn annotate(ctx: &Ctx, batch: &BatchId) -> Result<Report, Failure> {
     Ok(report.since(start))
 }
 
+fn asked(args: &SubmitArgs) -> SubmitBatchRequest {
+    let shard = args.shard.clone().unwrap_or_default();
+    SubmitBatchRequest { shard, ..request(&args.batch, args.engine, args.model.as_deref()) }
+}
+
 fn request(batch: &BatchId, engine: Option<Engine>, model: Option<&str>) -> SubmitBatchRequest {
     let engine = match engine {
         None => grpc::Engine::Unspecified,
@@ -111,6 +116,7 @@ fn request(batch: &BatchId, engine: Option<Engine>, model: Option<&str>) -> Subm
         engine: engine.into(),
         model: model.unwrap_or_default().to_owned(),
         weight: 0,
+        shard: String::new(),
     }
 }
 

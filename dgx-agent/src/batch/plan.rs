@@ -3,7 +3,7 @@
 //! With a `_batch.json` that document says it all, and the hash of each part is checked when the part is read.
 //! Without one (a foreign producer) every `pages/*.parquet` is a part, and its hash is taken now.
 
-use std::{str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use proto::{
@@ -67,9 +67,28 @@ impl Plan {
     }
 }
 
+impl Pipeline {
+    /// The same with another labelset for batches that carry none.
+    #[must_use]
+    pub fn with_labelset(&self, labelset: Labelset) -> Self {
+        Self { labelset: Arc::new(labelset), ..self.clone() }
+    }
+
+    /// The labelset that a plan has from the agent, because its batch carries none.
+    pub fn lent<'a>(&self, plan: &'a Plan) -> Option<&'a Labelset> {
+        Arc::ptr_eq(&self.labelset, &plan.labelset).then_some(&*plan.labelset)
+    }
+}
+
 impl Shard {
     pub fn has(self, part: u32) -> bool {
         part % self.of == self.index
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index, self.of)
     }
 }
 

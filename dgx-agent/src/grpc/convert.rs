@@ -10,7 +10,7 @@ use proto::{
 use tonic::{Code, Status};
 
 use crate::{
-    batch::LoosePage,
+    batch::{LoosePage, Shard},
     engine::{Engine, ModelServer},
     grpc::status::{IntoStatus, Refusal},
     jobs::{
@@ -33,6 +33,7 @@ pub fn batch(job: &Job) -> grpc::Batch {
         started_at: job.started_at.map(timestamp),
         finished_at: job.finished_at.map(timestamp),
         weight: job.weight,
+        shard: job.ask.shard.clone().unwrap_or_default(),
     }
 }
 
@@ -121,6 +122,13 @@ pub fn asked_engine(engine: i32) -> Result<Option<Engine>, Status> {
     }
 }
 
+/// What of a batch a client asks for, in normal form; None: all.
+pub fn asked_shard(text: String) -> Result<Option<String>, Status> {
+    let shard = said(text).map(|text| text.parse::<Shard>()).transpose();
+    let shard = shard.map_err(|problem| Refusal::field("shard", problem).status())?;
+    Ok(shard.map(|shard| shard.to_string()))
+}
+
 pub fn outcome(page: LoosePage) -> grpc::PageOutcome {
     let LoosePage { ledger, suggestions } = page;
     let number = |number: i32| u32::try_from(number).unwrap_or(0);
@@ -199,7 +207,7 @@ mod tests {
     #[test]
     fn a_job_is_told_whole() {
         let time = DateTime::from_timestamp(7, 5).expect("a time");
-        let ask = Ask { root: "/data".into(), engine: None, model: None };
+        let ask = Ask { root: "/data".into(), engine: None, model: None, shard: None };
         let mut job = Job::new("b-1".parse().expect("an id"), 1, ask, None, time);
         let mut counts = Counts::default();
         counts.add_page(Outcome::Suggested, None, 3, 1);
@@ -236,6 +244,13 @@ mod tests {
             assert_eq!(code(outside), Err(Code::PermissionDenied), "{outside}");
         }
         assert_eq!(code("ftp://x/y"), Err(Code::InvalidArgument));
+    }
+
+    #[test]
+    fn shards_are_known_by_one_name() {
+        assert_eq!(asked_shard(String::new()).expect("all"), None);
+        assert_eq!(asked_shard("01/04".into()).expect("one").as_deref(), Some("1/4"));
+        assert_eq!(asked_shard("4/4".into()).expect_err("none").code(), Code::InvalidArgument);
     }
 
     #[test]

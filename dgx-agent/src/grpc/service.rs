@@ -128,16 +128,20 @@ impl<W: Work> Agent for AgentService<W> {
         let batch = batch_id(&asked.batch_id)?;
         let root = convert::asked_root(&asked.root_uri, &self.root)?;
         let engine = convert::asked_engine(asked.engine)?.map(|engine| engine.as_str().to_owned());
-        let ask = Ask { root: root.to_string(), engine, model: convert::said(asked.model) };
+        let shard = convert::asked_shard(asked.shard)?;
+        let ask = Ask { root: root.to_string(), engine, model: convert::said(asked.model), shard };
         let weight = asked_weight(asked.weight)?;
-        let identity = match self.work.plan(&batch, &ask).await {
-            Ok(plan) => Some(W::identity(&plan)),
+        let (identity, lent) = match self.work.plan(&batch, &ask, None).await {
+            Ok(plan) => (Some(W::identity(&plan)), W::lent(&plan).map(str::to_owned)),
             // The job waits for what is away.
-            Err(BatchError::ModelServerAway(_)) => None,
+            Err(BatchError::ModelServerAway(_)) => (None, None),
             Err(error) => return Err(error.into_status()),
         };
-        let (job, created) =
-            self.change(move |jobs| jobs.submit_weighed(batch, ask, identity, weight)).await?;
+        let submit = move |jobs: &Jobs| {
+            lent.map_or(Ok(()), |toml| jobs.keep_labelset(&toml))?;
+            jobs.submit_weighed(batch, ask, identity, weight)
+        };
+        let (job, created) = self.change(submit).await?;
         tracing::info!(batch = %job.batch, created, state = %job.state, "a batch is submitted");
         Ok(Response::new(grpc::SubmitBatchResponse { batch: Some(convert::batch(&job)), created }))
     }
@@ -354,7 +358,7 @@ mod tests {
     };
 
     fn job(number: u64, reason: usize) -> Job {
-        let ask = Ask { root: "/data".into(), engine: None, model: None };
+        let ask = Ask { root: "/data".into(), engine: None, model: None, shard: None };
         let batch = format!("b-{number}").parse().expect("an id");
         let mut job = Job::new(batch, number, ask, None, DateTime::UNIX_EPOCH);
         job.reason = Some("x".repeat(reason));

@@ -184,7 +184,7 @@ mod tests {
     }
 
     fn ask() -> Ask {
-        Ask { root: "/data".into(), engine: None, model: None }
+        Ask { root: "/data".into(), engine: None, model: None, shard: None }
     }
 
     fn identity(fingerprint: &str) -> Identity {

@@ -107,7 +107,7 @@ impl Work for Fake {
         Ok(Box::pin(std::future::ready(Ok(LoosePage { ledger, suggestions: Vec::new() }))))
     }
 
-    async fn plan(&self, batch: &BatchId, _: &Ask) -> Result<BatchId, BatchError> {
+    async fn plan(&self, batch: &BatchId, _: &Ask, _: Option<String>) -> Result<BatchId, BatchError> {
         if batch.as_str() == "none" {
             return Err(BatchError::NotFound("batch none has no pages".into()));
         }
@@ -115,6 +115,10 @@ impl Work for Fake {
     }
 
     fn weigh(_: &BatchId, _: u32) {}
+
+    fn lent(_: &BatchId) -> Option<&str> {
+        None
+    }
 
     fn identity(plan: &BatchId) -> Identity {
         identity(plan.as_str())

@@ -17,6 +17,9 @@ pub struct Ask {
     pub root: String,
     pub engine: Option<String>,
     pub model: Option<String>,
+    /// Of the batch, as `0/4`; None: all of it.
+    #[serde(default)]
+    pub shard: Option<String>,
 }
 
 /// What the batch is: known once it could be planned.
@@ -133,6 +136,9 @@ impl Job {
         if self.ask.root != ask.root {
             differs.push("the root");
         }
+        if self.ask.shard != ask.shard {
+            differs.push("the shard");
+        }
         let (Some(mine), Some(theirs)) = (&self.identity, identity) else {
             let other = |mine: &Option<String>, theirs: &Option<String>| {
                 mine.is_some() && theirs.is_some() && mine != theirs
@@ -171,7 +177,7 @@ mod tests {
     use super::*;
 
     fn ask() -> Ask {
-        Ask { root: "/data".into(), engine: None, model: None }
+        Ask { root: "/data".into(), engine: None, model: None, shard: None }
     }
 
     fn identity(fingerprint: &str) -> Identity {
@@ -204,6 +210,8 @@ mod tests {
         assert_eq!(job.differs(&ask(), Some(&other)), ["the engine", "the model's digest"]);
         let elsewhere = Ask { root: "/other".into(), ..ask() };
         assert_eq!(job.differs(&elsewhere, Some(&identity("f"))), ["the root"]);
+        let half = Ask { shard: Some("0/2".into()), ..ask() };
+        assert_eq!(job.differs(&half, Some(&identity("f"))), ["the shard"]);
         job.ask.model = Some("a".into());
         let model = Ask { model: Some("b".into()), ..ask() };
         assert_eq!(job.differs(&model, None), ["the model"]);

@@ -126,6 +126,17 @@ impl Jobs {
         Ok((job, true))
     }
 
+    /// Keeps the labelset that a job has from the agent, for as long as it runs.
+    pub fn keep_labelset(&self, toml: &str) -> Result<(), JobStoreError> {
+        self.store.keep_labelset(toml)
+    }
+
+    /// The labelset that a job began with, where that was the agent's.
+    fn labelset_of(&self, batch: &BatchId) -> Result<Option<String>, JobStoreError> {
+        let identity = self.get(batch).ok().and_then(|job| job.identity.clone());
+        identity.map_or(Ok(None), |identity| self.store.labelset(&identity.provenance.labelset_sha256))
+    }
+
     /// Cancelled once no work is taken any more.
     pub fn drain(&self) -> &CancellationToken {
         &self.drain

@@ -175,8 +175,10 @@ impl<W: Work> Runner<W> {
         job: &Arc<Job>,
         stop: &Stop,
     ) -> Result<Option<Result<(), BatchError>>, JobStoreError> {
+        let batch = job.batch.clone();
+        let labelset = on_disk(&self.jobs, move |jobs| jobs.labelset_of(&batch)).await?;
         let planned = tokio::select! {
-            planned = self.work.plan(&job.batch, &job.ask) => planned,
+            planned = self.work.plan(&job.batch, &job.ask, labelset) => planned,
             () = stop.told() => return Ok(None),
         };
         let plan = match planned {
@@ -189,7 +191,12 @@ impl<W: Work> Runner<W> {
             return Ok(Some(Err(changed(job, &known, &identity))));
         }
         let batch = job.batch.clone();
-        let heard = on_disk(&self.jobs, move |jobs| jobs.tell(&batch, Event::Identified(identity))).await?;
+        let lent = W::lent(&plan).map(str::to_owned);
+        let heard = on_disk(&self.jobs, move |jobs| {
+            lent.map_or(Ok(()), |toml| jobs.keep_labelset(&toml))?;
+            jobs.tell(&batch, Event::Identified(identity))
+        });
+        let heard = heard.await?;
         if heard.is_none() {
             return Ok(None);
         }

@@ -9,13 +9,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use proto::ids::BatchId;
+use proto::{hash::sha256_hex, ids::BatchId};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::job::Job;
 
 /// Batch id to the job as JSON.
 const JOBS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("jobs.v1");
+/// SHA-256 of a labelset to its TOML: those that jobs have from the agent.
+const LABELSETS: TableDefinition<'_, &str, &str> = TableDefinition::new("labelsets.v1");
 const FILE: &str = "jobs.redb";
 /// Only the agent's user reads it.
 const FILE_MODE: u32 = 0o600;
@@ -55,6 +57,7 @@ impl JobStore {
         store.tried(|| {
             let change = store.database.begin_write()?;
             change.open_table(JOBS)?;
+            change.open_table(LABELSETS)?;
             change.commit()?;
             Ok(())
         })?;
@@ -107,6 +110,27 @@ impl JobStore {
         })
     }
 
+    /// Keeps a labelset under its hash; durable once this returns. There are few, and none is forgotten.
+    pub fn keep_labelset(&self, toml: &str) -> Result<(), JobStoreError> {
+        let sha256 = sha256_hex(toml);
+        if self.labelset(&sha256)?.is_some() {
+            return Ok(());
+        }
+        self.tried(|| {
+            let change = self.database.begin_write()?;
+            change.open_table(LABELSETS)?.insert(sha256.as_str(), toml)?;
+            change.commit()?;
+            Ok(())
+        })
+    }
+
+    pub fn labelset(&self, sha256: &str) -> Result<Option<String>, JobStoreError> {
+        self.tried(|| {
+            let table = self.database.begin_read()?.open_table(LABELSETS)?;
+            Ok(table.get(sha256)?.map(|toml| toml.value().to_owned()))
+        })
+    }
+
     fn tried<T>(&self, work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, JobStoreError> {
         work().map_err(|source| JobStoreError::Database { file: self.file.clone(), source: Box::new(source) })
     }
@@ -128,7 +152,7 @@ mod tests {
     use crate::jobs::{event::Event, job::Ask};
 
     fn job(batch: &str) -> Job {
-        let ask = Ask { root: "/data".into(), engine: None, model: None };
+        let ask = Ask { root: "/data".into(), engine: None, model: None, shard: None };
         Job::new(batch.parse().expect("an id"), 1, ask, None, DateTime::UNIX_EPOCH)
     }
 
@@ -146,6 +170,20 @@ mod tests {
         drop(store);
         let jobs = JobStore::open(&state).expect("opened").load().expect("loaded");
         assert_eq!(jobs, [first, job("second")]);
+    }
+
+    #[test]
+    fn labelsets_are_known_by_their_hash() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = JobStore::open(folder.path()).expect("opened");
+        for _ in 0..2 {
+            store.keep_labelset("name = \"a\"").expect("kept");
+        }
+        drop(store);
+        let store = JobStore::open(folder.path()).expect("opened");
+        let found = store.labelset(&sha256_hex("name = \"a\"")).expect("read");
+        assert_eq!(found.as_deref(), Some("name = \"a\""));
+        assert_eq!(store.labelset("other").expect("read"), None);
     }
 
     #[test]

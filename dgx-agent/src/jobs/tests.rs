@@ -13,7 +13,7 @@ fn id(batch: &str) -> BatchId {
 }
 
 fn ask() -> Ask {
-    Ask { root: "/data".into(), engine: None, model: None }
+    Ask { root: "/data".into(), engine: None, model: None, shard: None }
 }
 
 fn open(folder: &Path, drain: &CancellationToken) -> Arc<Jobs> {

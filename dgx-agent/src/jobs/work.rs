@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 use proto::{
     docs::{Counts, Provenance},
     ids::BatchId,
+    labelset::Labelset,
     rows::{BatchPage, Outcome},
     store::{Env, Store},
 };
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 
 use super::job::{Ask, Identity, JobProgress, ModelUse, Waiting};
 use crate::{
-    batch::{BatchError, Description, Loose, LoosePage, Pipeline, Plan, Progress, Stop},
+    batch::{BatchError, Description, Loose, LoosePage, Pipeline, Plan, Progress, Shard, Stop},
     engine::Engine,
 };
 
@@ -23,11 +24,18 @@ pub trait Work: Send + Sync + 'static {
     /// Of a caller whose pages belong to no batch.
     type Session: Send + Sync + 'static;
 
-    /// Reads what the batch is; writes nothing.
-    fn plan(&self, batch: &BatchId, ask: &Ask)
-    -> impl Future<Output = Result<Self::Plan, BatchError>> + Send;
+    /// Reads what the batch is; writes nothing. `labelset`: for a batch that carries none; the agent's without.
+    fn plan(
+        &self,
+        batch: &BatchId,
+        ask: &Ask,
+        labelset: Option<String>,
+    ) -> impl Future<Output = Result<Self::Plan, BatchError>> + Send;
 
     fn identity(plan: &Self::Plan) -> Identity;
+
+    /// The labelset that the agent lends to a batch that carries none, as TOML: it is to be the same until the batch ends.
+    fn lent(plan: &Self::Plan) -> Option<&str>;
 
     /// The plan's claim on the model server.
     fn weigh(plan: &Self::Plan, weight: u32);
@@ -92,32 +100,46 @@ impl Batches {
 }
 
 impl Work for Batches {
-    type Plan = (Pipeline, Plan);
+    type Plan = (Pipeline, Plan, Option<Shard>);
     type Session = Loose;
 
-    async fn plan(&self, batch: &BatchId, ask: &Ask) -> Result<Self::Plan, BatchError> {
+    async fn plan(
+        &self,
+        batch: &BatchId,
+        ask: &Ask,
+        labelset: Option<String>,
+    ) -> Result<Self::Plan, BatchError> {
         let engine =
             ask.engine.as_deref().map(str::parse::<Engine>).transpose().map_err(BatchError::Config)?;
-        let pipeline = self.at(&ask.root)?;
+        let shard = ask.shard.as_deref().map(str::parse::<Shard>).transpose().map_err(BatchError::Config)?;
+        let mut pipeline = self.at(&ask.root)?;
+        if let Some(toml) = labelset {
+            let known = Labelset::known(&toml).map_err(|error| BatchError::BadData(error.to_string()))?;
+            pipeline = pipeline.with_labelset(known);
+        }
         let plan = pipeline.plan(batch, engine, ask.model.as_deref()).await?;
-        Ok((pipeline, plan))
+        Ok((pipeline, plan, shard))
     }
 
-    fn weigh((_, plan): &Self::Plan, weight: u32) {
+    fn weigh((_, plan, _): &Self::Plan, weight: u32) {
         plan.weigh(weight);
     }
 
-    fn identity((_, plan): &Self::Plan) -> Identity {
+    fn lent((pipeline, plan, _): &Self::Plan) -> Option<&str> {
+        pipeline.lent(plan).map(Labelset::toml)
+    }
+
+    fn identity((_, plan, _): &Self::Plan) -> Identity {
         Identity { fingerprint: plan.fingerprint.clone(), provenance: plan.provenance.clone() }
     }
 
     async fn run(
         &self,
-        (pipeline, plan): &Self::Plan,
+        (pipeline, plan, shard): &Self::Plan,
         progress: &watch::Sender<Progress>,
         stop: Stop,
     ) -> Result<(), BatchError> {
-        pipeline.run(plan, None, progress, stop).await.map(drop)
+        pipeline.run(plan, *shard, progress, stop).await.map(drop)
     }
 
     async fn open(

@@ -71,6 +71,13 @@ impl Setup {
         commits(&self.root(), BATCH).await.unwrap().len()
     }
 
+    /// What stood in the way is gone: a retry ends it.
+    async fn goes_on(&self, jobs: &mut AgentJobs) {
+        jobs.retry(BATCH).await.unwrap();
+        jobs.complete(BATCH).await.unwrap();
+        self.accounted_for().await;
+    }
+
     /// Every page has its one row, and none failed.
     async fn accounted_for(&self) {
         let ledger = self.batch.ledger().await.unwrap();
@@ -156,9 +163,7 @@ async fn a_schema_that_the_server_refuses() {
     assert_eq!(server.stats("").await.unwrap().now.requests, 1, "the warm-up; no page is asked about");
     drop(server);
     let _newer = setup.server(&[]);
-    jobs.retry(BATCH).await.unwrap();
-    jobs.complete(BATCH).await.unwrap();
-    setup.accounted_for().await;
+    setup.goes_on(&mut jobs).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,9 +178,7 @@ async fn a_model_that_is_removed_in_mid_batch() {
     assert_eq!(progress(&job).parts_committed as usize, committed);
     drop(server);
     let again = setup.server(&[]);
-    jobs.retry(BATCH).await.unwrap();
-    jobs.complete(BATCH).await.unwrap();
-    setup.accounted_for().await;
+    setup.goes_on(&mut jobs).await;
     let asked = again.stats("").await.unwrap().now.requests as usize;
     assert!(
         asked <= setup.pages.len() * 2 - committed * PART,
@@ -202,9 +205,7 @@ async fn a_model_that_changes_in_mid_batch() {
     failed(&mut jobs, &["no longer what was submitted (what differs: the model's digest)"]).await;
     drop(server);
     let _old = setup.server(&[]);
-    jobs.retry(BATCH).await.unwrap();
-    jobs.complete(BATCH).await.unwrap();
-    setup.accounted_for().await;
+    setup.goes_on(&mut jobs).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -229,9 +230,7 @@ async fn a_part_that_cannot_be_read_in_mid_batch() {
     for (number, pages) in (6..).zip(whole) {
         setup.batch.write_file(number, encode(pages).unwrap()).await.unwrap();
     }
-    jobs.retry(BATCH).await.unwrap();
-    jobs.complete(BATCH).await.unwrap();
-    setup.accounted_for().await;
+    setup.goes_on(&mut jobs).await;
     let asked = (server.stats("").await.unwrap().now.requests - before) as usize;
     assert!((2 * PART..4 * PART).contains(&asked), "two parts are asked about, not eight: {asked}");
 }

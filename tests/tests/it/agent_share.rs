@@ -5,8 +5,8 @@ use std::{process::Command, time::Duration};
 use e2e::{
     agent_jobs::{Made, example_pages},
     batch_dir::{BatchDir, parts},
-    campaign::{Campaign, run},
-    harness::{OllamaSim, Process, agent_run_json},
+    campaign::{Campaign, Told, run},
+    harness::{Agent, Control, OllamaSim, Process, agent_run_json},
     ollama_double::MODEL,
     ollama_sim::sheets::sheets,
 };
@@ -79,38 +79,81 @@ async fn shards_in_any_mix_make_the_same_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kills_at_random_moments_change_no_row_and_repeat_little() {
-    for agents in [1, 3] {
-        let campaign = Campaign {
-            agents,
-            kills: 3,
-            pages: 120,
-            part_pages: 12,
-            service_ms: 20,
-            pause: Duration::from_millis(500),
+async fn shards_that_are_submitted_to_agents_make_the_same_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let pages = example_pages().await.unwrap();
+    // One agent each, all at once: one with the whole batch, halves, halves twice, and what overlaps.
+    let mixes: [&[&str]; 4] =
+        [&[""], &["0/2", "1/2"], &["0/2", "1/2", "1/2", "0/2"], &["2/3", "0/2", "1/3", ""]];
+    let mut whole = None;
+    for (number, mix) in mixes.into_iter().enumerate() {
+        let root = folder.path().join(number.to_string());
+        let batch = BatchDir::new(&root, "mix").unwrap();
+        batch.write_parts(&parts(&pages[..36], 4)).await.unwrap();
+        let root = root.to_str().unwrap();
+        let agents: Vec<_> = (0..mix.len())
+            .map(|agent| {
+                Agent::start(root, &folder.path().join(format!("{number}-{agent}")), &[], &[]).unwrap()
+            })
+            .collect();
+        let submit = |agent: &Agent, shard: &str| {
+            let control = Control::new(folder.path(), root).with_agent(&agent.url);
+            let shard = if shard.is_empty() { vec![] } else { vec!["--shard", shard] };
+            control
+                .run(&[&["preannotate", "submit", "mix", "--watch", "--json"], &shard[..]].concat())
+                .unwrap()
         };
-        let told = run(campaign).await.unwrap();
-        assert!(told.kills > 0, "{told:?}");
-        assert!(told.repeated <= told.allowed, "{agents} agents: {told:?}");
+        std::thread::scope(|scope| {
+            let runs = mix.iter().zip(&agents).map(|(shard, agent)| scope.spawn(|| submit(agent, shard)));
+            for (run, shard) in runs.collect::<Vec<_>>().into_iter().zip(mix) {
+                let done = run.join().unwrap();
+                assert_eq!(done.code, Some(0), "{shard}: {}", done.stderr);
+                let job: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+                assert_eq!((&job["state"], &job["shard"]), (&"complete".into(), &(*shard).into()));
+                assert_eq!(job["parts_committed"], job["parts"]);
+            }
+        });
+        let made = Made::read(root, "mix").await.unwrap();
+        assert!(made.manifest.is_some(), "whoever was the last found all: {mix:?}");
+        let made = (made.suggestions, made.ledger);
+        assert_eq!(&made, whole.get_or_insert_with(|| made.clone()), "{mix:?}");
+        // The same again finds its job; another shard is other content, and no shard at all is a wrong word.
+        let again = submit(&agents[0], mix[0]);
+        assert_eq!(again.code, Some(0), "{}", again.stderr);
+        let other = submit(&agents[0], "3/7");
+        assert_eq!(other.code, Some(5), "{}", other.stderr);
+        assert!(other.stderr.contains("what differs: the shard"), "{}", other.stderr);
+        assert_eq!(submit(&agents[0], "7/7").code, Some(2));
     }
+}
+
+/// One agent, and three that share the batch.
+async fn campaigns(campaign: Campaign) -> Vec<Told> {
+    let mut all = Vec::new();
+    for agents in [1, 3] {
+        let told = run(Campaign { agents, ..campaign }).await.unwrap();
+        assert!(told.kills > 0, "the batch was too short: {told:?}");
+        assert!(told.repeated <= told.allowed, "{agents} agents: {told:?}");
+        all.push(told);
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_at_random_moments_change_no_row_and_repeat_little() {
+    let pause = Duration::from_millis(500);
+    campaigns(Campaign { agents: 1, kills: 3, pages: 120, part_pages: 12, service_ms: 20, pause }).await;
 }
 
 /// For `make soak`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes: make soak"]
 async fn two_hundred_kills() {
-    for agents in [1, 3] {
-        let campaign = Campaign {
-            agents,
-            kills: 200,
-            pages: 12_000,
-            part_pages: 250,
-            service_ms: 40,
-            pause: Duration::from_millis(1200),
-        };
-        let told = run(campaign).await.unwrap();
-        println!("{agents} agents: {told:?}");
+    let pause = Duration::from_millis(1200);
+    let (pages, part_pages) = (12_000, 250);
+    for told in campaigns(Campaign { agents: 1, kills: 200, pages, part_pages, service_ms: 40, pause }).await
+    {
+        println!("{told:?}");
         assert_eq!(told.kills, 200, "the batch was too short: {told:?}");
-        assert!(told.repeated <= told.allowed, "{agents} agents: {told:?}");
     }
 }
