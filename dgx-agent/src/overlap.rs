@@ -11,10 +11,11 @@ use crate::ground::GroundedSpan;
 /// one that reads most like its mention, then the first. What stays is in the order of the page.
 pub fn resolve<T>(mut items: Vec<T>, span: impl Fn(&T) -> &GroundedSpan, labelset: &Labelset) -> Vec<T> {
     // Equals keep their order: the sort is stable.
-    items.sort_by(|a, b| {
-        let (a, b) = (span(a), span(b));
-        let key = |span: &GroundedSpan| (labelset.rank(&span.label), Reverse(span.end - span.start));
-        key(a).cmp(&key(b)).then(b.similarity.total_cmp(&a.similarity)).then(a.start.cmp(&b.start))
+    items.sort_by_cached_key(|item| {
+        let span = span(item);
+        // Numbers that are not negative have the order of their bits.
+        let similar = span.similarity.max(0.0).to_bits();
+        (labelset.rank(&span.label), Reverse(span.end - span.start), Reverse(similar), span.start)
     });
     let mut taken: BTreeMap<usize, usize> = BTreeMap::new();
     items.retain(|item| {

@@ -204,6 +204,12 @@ fn escape(text: &str) -> (&str, bool) {
     }
 }
 
+/// The shape that was asked for.
+#[derive(Deserialize)]
+struct AsAsked {
+    mentions: Vec<Mention>,
+}
+
 /// The shapes in which models answer.
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -215,6 +221,9 @@ enum Answer {
 
 pub fn parse_answer(answer: &str) -> Result<Vec<Mention>, ParseError> {
     let answer = answer.rsplit_once(END_OF_THOUGHT).map_or(answer, |(_, after)| after);
+    if let Ok(AsAsked { mentions }) = serde_json::from_str(answer) {
+        return Ok(mentions);
+    }
     let mut failed = None;
     let mut from = 0;
     for _ in 0..MAX_STARTS {

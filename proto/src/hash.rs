@@ -4,7 +4,14 @@ use sha2::{Digest, Sha256};
 
 /// The lower-case hex SHA-256 of `bytes`; of the UTF-8 bytes for text.
 pub fn sha256_hex(bytes: impl AsRef<[u8]>) -> String {
-    hex::encode(Sha256::digest(bytes))
+    lower_hex(&Sha256::digest(bytes).into())
+}
+
+/// Into a buffer: by way of an iterator of characters it takes longer than the hash.
+fn lower_hex(digest: &[u8; 32]) -> String {
+    let mut digits = [0; 64];
+    hex::encode_to_slice(digest, &mut digits).expect("two digits a byte");
+    str::from_utf8(&digits).expect("digits are ASCII").to_owned()
 }
 
 /// The hash of several fields that cannot run into each other: each is preceded by its length.
@@ -14,7 +21,7 @@ pub fn sha256_of_fields<'a>(fields: impl IntoIterator<Item = &'a str>) -> String
         hasher.update((field.len() as u64).to_be_bytes());
         hasher.update(field);
     }
-    hex::encode(hasher.finalize())
+    lower_hex(&hasher.finalize().into())
 }
 
 /// The hash of a JSON value in canonical form: keys sorted at every level, no blanks.

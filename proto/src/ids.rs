@@ -146,7 +146,7 @@ impl PageKey {
     /// `<doc_id>:<page_num>:<16 hex>`, the same for the same label and place.
     pub fn span_id(&self, label: &str, span: CharSpan) -> String {
         let place = sha256_hex(format!("{label}\0{}\0{}", span.start.0, span.end.0));
-        format!("{}:{}", self.record_id(), &place[..16])
+        format!("{}:{}:{}", self.doc_id.as_str(), self.page_num, &place[..16])
     }
 }
 

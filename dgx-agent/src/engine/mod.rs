@@ -32,7 +32,7 @@ use serde_json::json;
 pub use asker::DEFAULT_WEIGHT;
 pub use ollama::ModelServer;
 pub use server::Server;
-pub(crate) use work::on_rayon;
+pub(crate) use work::{near, on_rayon};
 
 use crate::{
     batch::{BatchError, Meter},

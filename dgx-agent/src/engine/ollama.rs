@@ -14,7 +14,7 @@ use super::{
     INTERNAL_ERROR, Identity, PageResult, Server, Stamp,
     answer::{self, Answered, Read},
     asker::Asker,
-    on_rayon,
+    near, on_rayon,
 };
 use crate::{
     batch::{BatchError, Meter},
@@ -230,7 +230,8 @@ impl OllamaEngine {
     /// None when the work panicked.
     async fn read(&self, answer: Completion, text: &str, meter: &Meter) -> Option<Read> {
         let (labelset, text) = (self.labelset.clone(), text.to_owned());
-        let read = on_rayon(move || answer::read(answer, &text, &labelset)).await.ok()?;
+        let bytes = answer.content.len() + text.len();
+        let read = near(bytes, move || answer::read(answer, &text, &labelset)).await.ok()?;
         if let Read::Whole(answered, _) = &read {
             meter.repaired(&answered.repairs);
         }

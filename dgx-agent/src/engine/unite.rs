@@ -15,6 +15,9 @@ use super::{PageSpan, Source};
 use crate::{confidence, overlap};
 
 pub(super) fn unite(mut spans: Vec<PageSpan>, labelset: &Labelset) -> Vec<PageSpan> {
+    if spans.windows(2).all(|pair| pair[0].span.end <= pair[1].span.start) {
+        return spans;
+    }
     // Whoever comes first wins among equals.
     spans.sort_by_key(|found| found.source != Source::Rules);
     let mut places: BTreeMap<(usize, usize, &str), PageSpan> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Work for the processor, kept off the threads that serve the network.
+//! Work for the processor, kept off the threads that serve the network where it takes long.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -9,12 +9,30 @@ use tokio::sync::oneshot;
 #[error("the work on a page panicked")]
 pub struct Panicked;
 
+/// Bytes of text that are worked on in less time than it takes to wake another thread and wait for it.
+const AT_ONCE: usize = 32 << 10;
+
+/// Runs `work` on `bytes` of text: at once where that is soon done, else on rayon.
+pub async fn near<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Panicked> {
+    match bytes <= AT_ONCE {
+        true => caught(work),
+        false => on_rayon(work).await,
+    }
+}
+
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| Panicked)
+}
+
 /// Runs `work` on rayon. It runs to its end even when nobody waits for it any more.
 pub async fn on_rayon<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Panicked> {
     let (send, receive) = oneshot::channel();
     rayon::spawn(move || {
         // Whoever asked may have gone.
-        let _ = send.send(catch_unwind(AssertUnwindSafe(work)).map_err(|_| Panicked));
+        let _ = send.send(caught(work));
     });
     receive.await.unwrap_or(Err(Panicked))
 }

@@ -30,7 +30,8 @@ pub(super) fn tokens<'de, D: Deserializer<'de>>(line: D) -> Result<Vec<Token<'de
         }
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-            let mut tokens = Vec::new();
+            // Mostly it is one; to grow step by step costs more than the room.
+            let mut tokens = Vec::with_capacity(16);
             while let Some(token) = list.next_element()? {
                 tokens.push(token);
             }

@@ -3,6 +3,8 @@
 //! Invariants: a line is given out once, whole and without its line break; a frame may end anywhere, also
 //! inside a UTF-8 character, since only the byte `\n` is looked for; memory is bounded by `max_line`.
 
+use memchr::memchr;
+
 /// A line grew past the bound without an end: the peer does not speak NDJSON.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LineTooLong {
@@ -37,7 +39,7 @@ impl LineSplitter {
     /// The next whole line that is not blank, or `None` until more bytes come.
     pub fn next_line(&mut self) -> Result<Option<&[u8]>, LineTooLong> {
         loop {
-            let Some(at) = self.buffer[self.searched..].iter().position(|b| *b == b'\n') else {
+            let Some(at) = memchr(b'\n', &self.buffer[self.searched..]) else {
                 self.searched = self.buffer.len();
                 return self.bounded(self.buffer.len() - self.start).map(|()| None);
             };

@@ -148,7 +148,7 @@ impl<'a> Answer<'a> {
     fn new(params: &'a ModelParams) -> Self {
         Self {
             params,
-            content: String::new(),
+            content: String::with_capacity(4096),
             logprobs: Logprobs::default(),
             watch: Watch::default(),
             last: Last::default(),
