@@ -90,7 +90,7 @@ fn char_pattern(c: char) -> String {
         '\'' => "['’‘ʼ]".to_owned(),
         c => match c.nfd().next().filter(|base| *base != c) {
             Some(base) => format!("[{c}{base}]"),
-            None => regex::escape(c.encode_utf8(&mut [0; 4])),
+            None => regex_syntax::escape(c.encode_utf8(&mut [0; 4])),
         },
     }
 }

@@ -19,7 +19,8 @@ mod tests;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock};
 
-use regex::Regex;
+use regex_automata::meta::Regex;
+use regex_syntax::hir::Hir;
 
 pub use file::{Mention, OnInvalid, WorkedExample};
 pub use lexicon::Lexicon;
@@ -92,12 +93,10 @@ pub struct Label {
 }
 
 /// A pattern that finds values of a label in a page. It knows no borders of words, which would keep it from the
-/// fast engine of the regex crate: the value, and the cue where there is one, must stand at them.
+/// fast engine of the regex crate: a match must begin, and the value stand, at them.
 #[derive(Debug, Clone)]
 pub struct Rule {
     pattern: Pattern,
-    /// Whether the match begins with a cue.
-    pub has_cue: bool,
     /// Whether the match is the value, with nothing around it.
     pub is_value: bool,
 }
@@ -272,9 +271,14 @@ impl Rule {
         self.pattern.regex()
     }
 
+    /// What the regex matches, for who looks for many rules at once.
+    pub fn hir(&self) -> Option<Hir> {
+        self.pattern.hir()
+    }
+
     /// The group of the regex that is the value.
     pub fn group(&self) -> usize {
-        self.regex().capture_names().position(|name| name == Some(VALUE)).unwrap_or(0)
+        self.pattern.group()
     }
 }
 
@@ -319,9 +323,9 @@ impl Compiler<'_> {
         let value = rule.value.as_ref().or(label.pattern.as_ref());
         let value = value.ok_or("needs a value, or the label a pattern")?;
         let pattern = self.expander.rule(&rule.cues, value, rule.then.as_deref())?;
-        let has_cue = !rule.cues.is_empty();
-        let is_value = !has_cue && rule.then.is_none() && !value.contains(&format!("(?P<{VALUE}>"));
-        Ok(Rule { pattern, has_cue, is_value })
+        let is_whole =
+            rule.cues.is_empty() && rule.then.is_none() && !value.contains(&format!("(?P<{VALUE}>"));
+        Ok(Rule { pattern, is_value: is_whole })
     }
 
     fn validator(&self, file: &file::LabelFile) -> Result<Option<Validator>, String> {
