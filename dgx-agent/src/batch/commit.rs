@@ -40,9 +40,17 @@ pub(super) async fn commit(
         }
     };
     match settled {
-        Settled::Whole(record) => Ok(record),
+        Settled::Whole(record) => {
+            drop_aside(annotated);
+            Ok(record)
+        }
         Settled::Lost(record) => match_standing(run, part, annotated, record).await,
     }
+}
+
+/// To let go of a part's rows takes tens of milliseconds, for which nobody should wait.
+fn drop_aside<T: Send + 'static>(rows: T) {
+    rayon::spawn(move || drop(rows));
 }
 
 /// Makes the files again as the standing record has them: with its time, all else being equal.
@@ -82,7 +90,9 @@ async fn attempt(
         let file = |key: &Key, rows: usize, bytes: Bytes| (files::describe(key, rows, &bytes), bytes);
         let suggestions = || {
             let rows = annotated.suggestions(&annotator, at);
-            Ok::<_, EncodeError>(file(&keys[0], rows.len(), encode(&rows)?))
+            let made = file(&keys[0], rows.len(), encode(&rows)?);
+            drop_aside(rows);
+            Ok::<_, EncodeError>(made)
         };
         let ledger = || {
             let rows = annotated.ledger();

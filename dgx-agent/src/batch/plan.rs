@@ -74,6 +74,11 @@ impl Pipeline {
         Self { labelset: Arc::new(labelset), ..self.clone() }
     }
 
+    /// The agent's own.
+    pub fn labelset(&self) -> &Labelset {
+        &self.labelset
+    }
+
     /// The labelset that a plan has from the agent, because its batch carries none.
     pub fn lent<'a>(&self, plan: &'a Plan) -> Option<&'a Labelset> {
         Arc::ptr_eq(&self.labelset, &plan.labelset).then_some(&*plan.labelset)
@@ -115,7 +120,7 @@ pub(super) async fn plan(
     check_root(&pipeline.store)?;
     let spec = read_spec(&pipeline.store, &keys, batch).await?;
     let (labelset, parts) = match &spec {
-        Some(spec) => (batch_labelset(&pipeline.store, &keys, spec)?, spec_parts(spec)),
+        Some(spec) => (batch_labelset(pipeline, &keys, spec)?, spec_parts(spec)),
         None => (pipeline.labelset.clone(), foreign_parts(&pipeline.store, &keys).await?),
     };
     if parts.is_empty() {
@@ -207,7 +212,16 @@ fn bad_spec(pipeline: &Pipeline, keys: &BatchKeys, problem: &str) -> BatchError 
     BatchError::BadData(format!("{}: {problem}", pipeline.store.uri_of(&keys.spec())))
 }
 
-fn batch_labelset(store: &Store, keys: &BatchKeys, spec: &BatchSpec) -> Result<Arc<Labelset>, BatchError> {
+fn batch_labelset(
+    pipeline: &Pipeline,
+    keys: &BatchKeys,
+    spec: &BatchSpec,
+) -> Result<Arc<Labelset>, BatchError> {
+    let ours = &*pipeline.labelset;
+    if ours.sha256() == spec.labelset.sha256 && ours.toml() == spec.labelset.toml {
+        return Ok(Arc::new(ours.clone()));
+    }
+    let store = &pipeline.store;
     let uri = store.uri_of(&keys.spec());
     let labelset = Labelset::known(&spec.labelset.toml)
         .map_err(|error| BatchError::BadData(format!("{uri}: {error}")))?;

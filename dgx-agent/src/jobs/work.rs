@@ -113,7 +113,7 @@ impl Work for Batches {
             ask.engine.as_deref().map(str::parse::<Engine>).transpose().map_err(BatchError::Config)?;
         let shard = ask.shard.as_deref().map(str::parse::<Shard>).transpose().map_err(BatchError::Config)?;
         let mut pipeline = self.at(&ask.root)?;
-        if let Some(toml) = labelset {
+        if let Some(toml) = labelset.filter(|toml| toml != pipeline.labelset().toml()) {
             let known = Labelset::known(&toml).map_err(|error| BatchError::BadData(error.to_string()))?;
             pipeline = pipeline.with_labelset(known);
         }
