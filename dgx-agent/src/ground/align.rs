@@ -5,9 +5,6 @@ use super::fuzzy::Like;
 use super::page::Scan;
 use super::shapes::{Look, NO, PAIR, TWIN, bit};
 
-/// Letters of a word in an identifier that may be read as other letters: of a month's name.
-const MIN_MONTH: usize = 3;
-
 /// Costs beyond any bound, above the place where a path began.
 const INF: u32 = 0x7000 << 16;
 
@@ -15,7 +12,8 @@ const INF: u32 = 0x7000 << 16;
 #[derive(Debug, Default)]
 pub(super) struct Grid {
     pub(super) mention: Vec<char>,
-    /// By character of the mention: whether it is of an identifier, and of no word of letters alone: of a month.
+    /// By character of the mention: whether it is of an identifier, and of no word of letters alone, as a
+    /// month or a unit.
     strict: Vec<bool>,
     /// It has no digit: a digit in its place is an error of OCR, not another number.
     letters_only: bool,
@@ -28,6 +26,9 @@ pub(super) struct Grid {
     steps: Vec<u8>,
 }
 
+/// Letters of a word that must be like its own: of less, as a numeral, one stroke is most.
+const MIN_WORD: u32 = 3;
+
 /// How a cell was come to.
 const BOTH: u8 = 0;
 const LOST: u8 = 1;
@@ -39,7 +40,7 @@ impl Grid {
     pub(super) fn read_mention(&mut self, core: &[char], look: Look, identifier: bool) {
         self.strict.clear();
         for word in core.chunk_by(|a, b| is_word(*a) == is_word(*b)) {
-            let spelt = word.len() >= MIN_MONTH && word.iter().all(|c| c.is_alphabetic());
+            let spelt = word.iter().all(|c| c.is_alphabetic());
             self.strict.extend(std::iter::repeat_n(identifier && !spelt, word.len()));
         }
         self.letters_only = !identifier && !core.iter().any(|c| c.is_numeric());
@@ -194,7 +195,7 @@ impl Grid {
         let (mut worst, mut word, mut cost) = (0, 0, 0);
         let cell = |i: usize, k: usize| self.rows[i * stride + k + 1] >> 16;
         let mut close = |word: &mut u32, cost: &mut u32| {
-            if *word >= 2 {
+            if *word >= MIN_WORD {
                 worst = worst.max(*cost * 100 / *word);
             }
             (*word, *cost) = (0, 0);

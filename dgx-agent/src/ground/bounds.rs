@@ -34,7 +34,7 @@ impl Bounds {
             9..=14 => (230, 430),
             _ => (270, 450),
         };
-        let word = if spoken { 550 } else { 450 };
+        let word = if spoken { 550 } else { 350 };
         let more = if in_order { 20 } else { 0 };
         rate <= if spoken { in_context } else { plain + more } && u32::from(like.worst) <= word
     }

@@ -22,6 +22,9 @@ const RARE_GROUPS: u32 = 256;
 /// Places that are aligned for a text.
 const MAX_ALIGNED: usize = 8;
 
+/// Marks between two letters that are passed over for where a text begins.
+const MAX_MARKS: usize = 8;
+
 /// Of overlapping places, these many with most votes are looked at.
 const MAX_WINDOWS: usize = 96;
 
@@ -54,11 +57,33 @@ struct Group {
     offset: u32,
 }
 
+/// Where the page's letters and digits are.
+#[derive(Debug, Default)]
+struct Solid(Vec<u32>);
+
+impl Solid {
+    /// The place of a diagonal: where its text begins; None beyond the page.
+    fn place(&self, diagonal: u64) -> Option<usize> {
+        match diagonal.checked_sub(SHIFT) {
+            Some(at) => self.0.get(at as usize).map(|at| *at as usize),
+            None => Some(0),
+        }
+    }
+
+    /// Whether a text is known to stand, as it was asked for, where these diagonals are: nothing is looked for there.
+    fn is_known(&self, scan: &Scan, want: &Wanted, first: u64, last: u64) -> bool {
+        let (Some(first), Some(last)) = (self.place(first), self.place(last)) else { return false };
+        let places = &scan.places[want.places.clone()];
+        let from = places.partition_point(|place| (place.start as usize) < first);
+        places.get(from).is_some_and(|place| place.start as usize <= last)
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Fuzzy {
     pub likes: Vec<Like>,
-    /// Where the page's letters and digits are, and their classes.
-    solid: Vec<u32>,
+    solid: Solid,
+    /// Of the page's letters and digits.
     classes: Vec<u8>,
     heads: Vec<u32>,
     groups: Vec<Group>,
@@ -78,7 +103,7 @@ impl Fuzzy {
         }
         let look = Look::new();
         self.flatten(scan, look);
-        let few = self.solid.len() * texts.len() <= MANY;
+        let few = self.solid.0.len() * texts.len() <= MANY;
         if !few {
             self.round(scan, wanted, texts, (4, GROUP_BITS, true), source);
             return;
@@ -110,13 +135,13 @@ impl Fuzzy {
     }
 
     fn flatten(&mut self, scan: &Scan, look: Look) {
-        self.solid.clear();
+        self.solid.0.clear();
         self.classes.clear();
-        self.solid.reserve(scan.page.len());
+        self.solid.0.reserve(scan.page.len());
         self.classes.reserve(scan.page.len());
         for (at, &c) in scan.page.chars.iter().enumerate() {
             if let Some(class) = look.class(c) {
-                self.solid.push(at as u32);
+                self.solid.0.push(at as u32);
                 self.classes.push(class);
             }
         }
@@ -245,7 +270,9 @@ impl Fuzzy {
             if count.0 * 2 < most {
                 break;
             }
-            if clusters.iter().all(|(other, _)| first.abs_diff(*other) > reach) {
+            if clusters.iter().all(|(other, _)| first.abs_diff(*other) > reach)
+                && !self.solid.is_known(scan, want, first, last)
+            {
                 clusters.push((first, last));
             }
             if clusters.len() == MAX_ALIGNED {
@@ -259,11 +286,10 @@ impl Fuzzy {
         let limit = Bounds::most(letters);
         let from = self.likes.len();
         for (first, last) in clusters {
-            let place = |diagonal: u64| match (diagonal.checked_sub(SHIFT), self.solid.as_slice()) {
-                (Some(at), solid) => solid.get(at as usize).map_or(scan.page.len(), |at| *at as usize),
-                (None, _) => 0,
-            };
-            let (first, last) = (place(first), place(last));
+            let place = |diagonal: u64| self.solid.place(diagonal).unwrap_or(scan.page.len());
+            let (first, next, last) = (place(first), place(last + 1), place(last));
+            // Where a letter was read as a mark, the text begins later, behind what else is no letter: `[|3£BT5`.
+            let last = if next > last + 2 { next.min(last + MAX_MARKS) } else { last };
             let like = self.grid.align(scan, look, first, last.max(first), limit, want.identifier, source);
             self.likes.extend(like.map(|like| Like { text, letters: letters as u16, ..like }));
         }

@@ -133,14 +133,10 @@ pub fn case(page: &Page, before: bool) -> Case {
     truths.sort_by_key(|(_, place)| *place);
     for (truth, (start, end)) in &truths {
         let read: String = chars.get(*start..*end).unwrap_or_default().iter().collect();
-        let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
         let kind = match squeezed(&read) == squeezed(&truth.text) {
             true => "whole",
             // Which number the page has, nobody can tell: an identifier like that must be refused.
-            false
-                if digits(&read).len() == digits(&truth.text).len()
-                    && digits(&read) != digits(&truth.text) =>
-            {
+            false if !(has_digits_of(&read, &truth.text) && has_digits_of(&truth.text, &read)) => {
                 "another digit"
             }
             false => "garbled",
@@ -152,6 +148,23 @@ pub fn case(page: &Page, before: bool) -> Case {
         expected.push(Expected { kind, places: places.collect() });
     }
     Case { text: page.text.clone(), mentions, expected }
+}
+
+/// Whether one text has the numbers of another, in order, as digits or as letters that OCR takes them for.
+fn has_digits_of(text: &str, other: &str) -> bool {
+    let digit = |c: char| match c {
+        'O' | 'o' | 'О' | 'о' | 'D' | 'Q' => '0',
+        'I' | 'l' | 'i' | '|' => '1',
+        'Z' | 'z' => '2',
+        'S' | 's' => '5',
+        'G' | 'b' => '6',
+        'B' => '8',
+        c => c,
+    };
+    let text: String = text.chars().map(digit).collect();
+    let mut rest = text.as_str();
+    let mut numbers = other.split(|c: char| !c.is_ascii_digit()).filter(|number| !number.is_empty());
+    numbers.all(|number| rest.split_once(number).map(|(_, after)| rest = after).is_some())
 }
 
 /// With up to two characters on either side that OCR glued on: whoever marks the word marks them, too.
