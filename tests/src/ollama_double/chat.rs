@@ -115,6 +115,7 @@ impl Reply {
         let too_long = prompt_tokens > num_ctx && !request.truncate;
         match next {
             Next::Fail => return Err(runner_stopped().into()),
+            Next::Busy => return Err(queue_full().into()),
             _ if too_long || next == Next::Overflow => {
                 let message = "the input length exceeds the context length";
                 return Err(error(StatusCode::BAD_REQUEST, message).into());
@@ -169,6 +170,12 @@ impl Reply {
             now()
         )
     }
+}
+
+/// Ollama's queue has an end while a model is loaded.
+pub(crate) fn queue_full() -> Response {
+    let message = "server busy, please try again.  maximum pending requests exceeded";
+    error(StatusCode::SERVICE_UNAVAILABLE, message)
 }
 
 /// A 500 that another try heals.

@@ -18,6 +18,9 @@ pub struct Faults {
     /// Answer the first N chats with 500.
     #[arg(long, value_name = "N", default_value_t = 0, num_args = 0..=1, default_missing_value = ALL)]
     pub fail_first: u64,
+    /// Answer the first N chats with 503: the queue is full.
+    #[arg(long, value_name = "N", default_value_t = 0, num_args = 0..=1, default_missing_value = ALL)]
+    pub busy_first: u64,
     /// Cut the first N answers in half: done_reason length.
     #[arg(long, value_name = "N", default_value_t = 0, num_args = 0..=1, default_missing_value = ALL)]
     pub cut: u64,
@@ -84,6 +87,7 @@ const ALL: &str = "18446744073709551615";
 pub enum Next {
     Answer,
     Fail,
+    Busy,
     Cut,
     SilentEnd,
     Overflow,
@@ -97,6 +101,7 @@ impl Faults {
         let chat = self.chats.fetch_add(1, Ordering::Relaxed);
         let planned = [
             (self.fail_first, Next::Fail),
+            (self.busy_first, Next::Busy),
             (self.cut, Next::Cut),
             (self.silent_end, Next::SilentEnd),
             (self.context_overflow, Next::Overflow),

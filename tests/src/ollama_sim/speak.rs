@@ -15,7 +15,7 @@ use super::{Prepared, Sim, Visit, gate::Seat, plan::Fault};
 use crate::ollama_double::{
     Durations, Next, Reply,
     answer::{cut, tokens},
-    chat::runner_stopped,
+    chat::{queue_full, runner_stopped},
     error,
     stream::{line, tokens as tokens_of},
 };
@@ -49,6 +49,7 @@ pub(super) async fn speak(visit: Visit, prepared: Arc<Prepared>) -> Response {
     let fault = match sim.fault(&prepared.page) {
         Ok(fault) => fault,
         Err(Next::Fail) => Some(Fault::Status500),
+        Err(Next::Busy) => Some(Fault::Status503),
         Err(Next::Cut) => Some(Fault::CutJson),
         Err(Next::SilentEnd) => Some(Fault::NoDone),
         Err(Next::Stall) => Some(Fault::Hang),
@@ -60,10 +61,7 @@ pub(super) async fn speak(visit: Visit, prepared: Arc<Prepared>) -> Response {
     };
     let refusal = match fault {
         Some(Fault::Status500) => Some(runner_stopped()),
-        Some(Fault::Status503) => {
-            let message = "server busy, please try again.  maximum pending requests exceeded";
-            Some(error(StatusCode::SERVICE_UNAVAILABLE, message))
-        }
+        Some(Fault::Status503) => Some(queue_full()),
         Some(Fault::Html) => {
             let page = Html("<!doctype html><title>502 Bad Gateway</title><h1>Bad gateway</h1>");
             Some((StatusCode::BAD_GATEWAY, page).into_response())

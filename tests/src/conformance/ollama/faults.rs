@@ -12,6 +12,7 @@ pub(super) fn cases() -> Vec<Case<Target>> {
         cancelled => "one slot: the next waits until its caller has gone",
         queue => "OLLAMA_NUM_PARALLEL=2: the third waits for a slot",
         killed => "killed in mid-stream, and back",
+        full => "trap: OLLAMA_MAX_QUEUE=1 while the model is loaded: 503, and soon well",
         runner => "trap: a schema that kills the runner: 500, then well",
     ]
 }
@@ -121,6 +122,24 @@ async fn killed(target: &Target) -> Result<Seen> {
 async fn read_to_end(answer: reqwest::Response) -> Option<Value> {
     let text = answer.text().await.ok()?;
     serde_json::from_str(text.lines().last()?).ok()
+}
+
+/// Only while a model is loaded does the queue have an end.
+async fn full(target: &Target) -> Result<Seen> {
+    let instance = Instance::with_short_queue(target, &["--busy-first", "2"]).await?;
+    let (agent, params) = (client(&instance.url)?, target.params());
+    let template = target.template(params.clone());
+    let asked = (0..6).map(|seed| agent.chat(template.body("page", seed), &params));
+    let (answered, refused): (Vec<_>, Vec<_>) =
+        futures::future::join_all(asked).await.into_iter().partition(Result::is_ok);
+    ensure!(!answered.is_empty() && !refused.is_empty(), "{} answered", answered.len());
+    for error in refused.into_iter().filter_map(Result::err) {
+        ensure!(matches!(&error, InferError::Busy { status: 503, .. }), "{error:?}");
+        ensure!(error.to_string().contains("maximum pending requests exceeded"), "{error}");
+        ensure!(matches!(error.class(), Class::Away { retry_after: None }), "{error:?}");
+    }
+    agent.chat(template.body("page", 7), &params).await.context("the model is loaded")?;
+    Ok(Seen::default())
 }
 
 /// The grammar of large repetitions is more than the runner bears.

@@ -16,6 +16,9 @@ use crate::{
     harness::{Process, binary},
 };
 
+/// Ollama's own OLLAMA_MAX_QUEUE.
+const DEFAULT_QUEUE: usize = 512;
+
 const DOUBLE: &str = "ollama-double";
 
 /// How to start a server like the target.
@@ -50,12 +53,15 @@ impl Instance {
     /// `slots`: OLLAMA_NUM_PARALLEL. `plan`: flags for the double, which is to do by plan what the real server does
     /// by itself.
     pub async fn start(target: &Target, slots: usize, plan: &[&str]) -> Result<Self> {
-        // Free a moment ago; nothing else here takes ports by number.
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        Self::start_on(target, port, slots, plan).await
+        Self::start_on(target, free_port()?, slots, DEFAULT_QUEUE, plan).await
     }
 
-    async fn start_on(target: &Target, port: u16, slots: usize, plan: &[&str]) -> Result<Self> {
+    /// Takes one request besides the one it loads the model for.
+    pub async fn with_short_queue(target: &Target, plan: &[&str]) -> Result<Self> {
+        Self::start_on(target, free_port()?, 1, 1, plan).await
+    }
+
+    async fn start_on(target: &Target, port: u16, slots: usize, queue: usize, plan: &[&str]) -> Result<Self> {
         let slots = slots.to_string();
         let address = format!("127.0.0.1:{port}");
         let mut command = match &target.launch {
@@ -69,7 +75,7 @@ impl Instance {
             }
             Launch::Real { binary, models } => {
                 let mut command = real(binary, models, &address, &target.work);
-                command.env("OLLAMA_NUM_PARALLEL", &slots);
+                command.env("OLLAMA_NUM_PARALLEL", &slots).env("OLLAMA_MAX_QUEUE", queue.to_string());
                 command
             }
         };
@@ -95,7 +101,7 @@ impl Instance {
 
     /// Comes back where it was.
     pub async fn back(target: &Target, port: u16) -> Result<Self> {
-        Self::start_on(target, port, 1, &[]).await
+        Self::start_on(target, port, 1, DEFAULT_QUEUE, &[]).await
     }
 }
 
@@ -105,6 +111,11 @@ impl Drop for Instance {
         // The process itself is reaped by its own drop.
         let _ = group.map(|group| kill_process_group(group, Signal::KILL));
     }
+}
+
+/// Free a moment ago; nothing else here takes ports by number.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 fn real(binary: &Path, models: &Path, address: &str, home: &Path) -> Command {
