@@ -20,6 +20,8 @@ pub struct Job {
     pub state: &'static str,
     /// What of the batch it does, as `0/4`; empty: all.
     pub shard: String,
+    /// Its claim on the model server, among all that run: 1 to 100.
+    pub weight: u32,
     pub reason: String,
     pub fingerprint: String,
     pub engine: &'static str,
@@ -69,6 +71,7 @@ impl From<Batch> for Job {
             root_uri: batch.root_uri,
             state,
             shard: batch.shard,
+            weight: batch.weight,
             reason: batch.reason,
             fingerprint: batch.fingerprint,
             engine: engine(provenance.engine()),
@@ -141,6 +144,7 @@ impl Answer for Job {
         line("batch", &self.batch_id);
         line("state", self.state);
         line("shard", &self.shard);
+        line("priority", &some(u64::from(self.weight), self.weight.to_string()));
         line("reason", &self.reason);
         line("pages", &format!("{} of {} done", self.pages_done, self.pages));
         line("outcomes", &counted(&self.outcomes));

@@ -22,6 +22,7 @@ mod argilla;
 mod argilla_standin;
 mod by_hand;
 mod conformance;
+mod control_jobs;
 mod corpus;
 mod doctor;
 mod eval;
