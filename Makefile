@@ -11,7 +11,7 @@ PEER = $(HOME)/.cache/preannotate/langextract
 FEATURES = $(shell [ -e .deps/duckdb/libduckdb.so ] || echo --features control/bundled-duckdb)
 
 .PHONY: help deps library build check fmt lint deny test services services-down live demo bench bench-build bench-ground \
-	bench-ground-peers bench-peers fuzz soak clean
+	bench-ground-peers bench-peers fuzz soak soak-million clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -85,6 +85,12 @@ fuzz: library ## Parse, ground, chunk and labelset on made-up inputs, SECONDS=60
 soak: build ## What takes long: the commit protocol in every order, 500 faulty stores, 200 kills of one agent and of three
 	@$(CARGO) test --package dgx-agent --lib $(FEATURES) -- --ignored --nocapture model
 	@$(CARGO) test --package e2e --test it $(FEATURES) -- --ignored --nocapture --test-threads=1 agent_store agent_share
+
+soak-million: build ## 1,000,000 pages by the rules, 100,000 through a simulated model server: memory, and a kill in the middle
+	@$(CARGO) build --profile bench --package dgx-agent
+	@folder=$$($(CARGO) metadata --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/'); \
+	 E2E_BINARIES="$$folder/release" $(CARGO) test --package e2e --test it $(FEATURES) -- --ignored --nocapture \
+	 --test-threads=1 agent_long
 
 clean: ## Remove what the demo made
 	@rm -rf .demo

@@ -2,21 +2,22 @@
 //! kill costs no more requests than were in flight and in the journal's last window.
 
 use std::{
+    fmt,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use chrono::DateTime;
 use proto::rows::BatchPage;
-use rand::Rng as _;
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 use crate::{
     batch_dir::{BatchDir, parts},
     harness::{OllamaSim, Process, agent_run},
     ollama_double::MODEL,
-    ollama_sim::{audit::Made, sheets::sheets},
+    ollama_sim::{audit::Made, sheets::slip},
 };
 
 /// For `--concurrency`, and the simulator's slots.
@@ -39,12 +40,36 @@ pub struct Campaign {
 /// What came of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Told {
+    pub agents: usize,
     pub kills: usize,
     pub pages: usize,
+    /// Of an undisturbed run: the fewest possible.
+    pub needed: u64,
     /// Requests beyond those of an undisturbed run.
     pub repeated: u64,
     /// What they may be.
     pub allowed: u64,
+    pub took: Duration,
+    /// Of the moments and the agents that were killed.
+    pub seed: u64,
+}
+
+impl Told {
+    pub const HEAD: &str =
+        "agents  kills  pages  requests needed  repeated  a kill  allowed a kill  seconds  seed";
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { agents, kills, pages, needed, repeated, allowed, took, seed } = self;
+        let each = |requests: &u64| *requests as f64 / (*kills).max(1) as f64;
+        let (repeated_each, allowed_each, seconds) = (each(repeated), each(allowed), took.as_secs_f64());
+        write!(
+            f,
+            "{agents:>6} {kills:>6} {pages:>6} {needed:>16} {repeated:>9} {repeated_each:>7.1} {allowed_each:>15.1} \
+             {seconds:>8.0}  {seed}"
+        )
+    }
 }
 
 struct Stage<'a> {
@@ -98,7 +123,7 @@ async fn batch(root: &Path, pages: &[BatchPage], part_pages: usize) -> Result<Ba
 /// Runs it. The rows are compared here; the requests are told.
 pub async fn run(campaign: Campaign) -> Result<Told> {
     let folder = tempfile::tempdir()?;
-    let pages = sheets(campaign.pages).await?;
+    let pages: Vec<_> = (0..campaign.pages).map(slip).collect();
     let [disturbed, calm] = ["disturbed", "calm"].map(|name| folder.path().join(name));
 
     std::fs::create_dir_all(&calm)?;
@@ -116,12 +141,12 @@ pub async fn run(campaign: Campaign) -> Result<Told> {
     let killed = batch(&disturbed, &pages, campaign.part_pages).await?;
     let stage = Stage { root: &disturbed, simulator: &simulator };
     let mut agents = (0..campaign.agents).map(|agent| stage.start(agent)).collect::<Result<Vec<_>>>()?;
+    let (seed, began) = (rand::random(), Instant::now());
+    let mut rng = StdRng::seed_from_u64(seed);
     let mut kills = 0;
     while kills < campaign.kills && !killed.is_complete().await? {
-        let (agent, pause) = {
-            let mut rng = rand::rng();
-            (rng.random_range(0..agents.len()), rng.random_range(Duration::ZERO..campaign.pause))
-        };
+        let (agent, pause) =
+            (rng.random_range(0..agents.len()), rng.random_range(Duration::ZERO..campaign.pause));
         // Random moments are what it is about.
         tokio::time::sleep(pause).await;
         if !agents[agent].is_running()? {
@@ -150,5 +175,6 @@ pub async fn run(campaign: Campaign) -> Result<Told> {
     let starts = kills as u64 + campaign.agents as u64;
     let allowed = kills as u64 * in_window + starts;
     let repeated = asked.checked_sub(needed).context("fewer requests than pages")?;
-    Ok(Told { kills, pages: pages.len(), repeated, allowed })
+    let (agents, pages, took) = (campaign.agents, pages.len(), began.elapsed());
+    Ok(Told { agents, kills, pages, needed, repeated, allowed, took, seed })
 }

@@ -18,6 +18,7 @@ pub mod demo;
 pub mod faulty_store;
 pub mod grounding;
 pub mod harness;
+pub mod long_run;
 pub mod ollama_double;
 pub mod ollama_sim;
 pub mod played;

@@ -39,3 +39,15 @@ pub async fn sheets(count: usize) -> Result<Vec<BatchPage>> {
     let texts = texts.iter().filter(|text| !text.trim().is_empty()).cycle();
     Ok(texts.take(count).enumerate().map(|(number, text)| sheet(number, text, "")).collect())
 }
+
+/// A short page, quickly asked about and grounded; no two are alike.
+pub fn slip(number: usize) -> BatchPage {
+    let (vessel, hull) = (number % 9973, 1_000_000 + number % 8_999_999);
+    let text = format!(
+        "Register extract {number}\nVessel name: OCEAN STAR {vessel}\nIMO 9074729\nCall sign: HP{}\nFlag: Panama\n\
+         Hull {hull}, built 1998, length 45.2 m\nOwner: Blue Horizon {vessel} S.A.\nDate: 2024-05-{:02}\n",
+        1000 + number % 9000,
+        1 + number % 28
+    );
+    page(&format!("doc-{:06}", number / 10), i32::try_from(number % 10).unwrap_or(0) + 1, &text)
+}

@@ -7,6 +7,7 @@ mod agent_bad_input;
 mod agent_bad_states;
 mod agent_crash;
 mod agent_labelset;
+mod agent_long;
 mod agent_ollama;
 mod agent_operate;
 mod agent_pages;
