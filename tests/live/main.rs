@@ -13,3 +13,4 @@ mod ollama;
 mod pilot;
 mod place;
 mod services;
+mod store;
