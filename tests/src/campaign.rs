@@ -25,6 +25,10 @@ const SLOTS: u32 = 4;
 /// The journal writes at least so often.
 const WINDOW_MS: u32 = 50;
 
+const LOOK: Duration = Duration::from_millis(20);
+/// Looks at an agent that is not disturbed any more. Not a time: a machine may hold all processes for a while.
+const LOOKS: usize = 30_000;
+
 /// How a campaign goes.
 #[derive(Debug, Clone, Copy)]
 pub struct Campaign {
@@ -158,6 +162,12 @@ pub async fn run(campaign: Campaign) -> Result<Told> {
         agents[agent] = stage.start(agent)?;
     }
     for agent in &mut agents {
+        let mut looks = 0;
+        while agent.is_running()? {
+            ensure!(looks < LOOKS, "an agent does not end: {}", agent.log());
+            looks += 1;
+            tokio::time::sleep(LOOK).await;
+        }
         ensure!(agent.wait()?.success(), "an agent failed: {}", agent.log());
     }
     ensure!(killed.is_complete().await?, "there is no manifest");

@@ -25,7 +25,7 @@ fn holds(report: &Report) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_is_killed_in_the_middle_goes_on() {
     for model in [false, true] {
-        let report = through(LongRun { pages: 1200, part_pages: 20, model }).await;
+        let report = through(LongRun { pages: 600, part_pages: 10, model }).await;
         assert!(report.max_kib() > 0, "{report}");
     }
 }

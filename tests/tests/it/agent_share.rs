@@ -151,8 +151,7 @@ async fn kills_at_random_moments_change_no_row_and_repeat_little() {
 async fn two_hundred_kills() {
     let pause = Duration::from_millis(1200);
     let (pages, part_pages) = (12_000, 250);
-    let all =
-        campaigns(Campaign { agents: 1, kills: 200, pages, part_pages, service_ms: 50, pause }).await;
+    let all = campaigns(Campaign { agents: 1, kills: 200, pages, part_pages, service_ms: 50, pause }).await;
     println!("kills at random moments; every row as in an undisturbed run\n{}", Told::HEAD);
     for told in all {
         println!("{told}");
