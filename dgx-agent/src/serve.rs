@@ -28,7 +28,7 @@ use crate::{
     clock,
     config::ServeConfig,
     error::Failure,
-    grpc::{limits::Limits, service::AgentService},
+    grpc::{MAX_ANSWER_BYTES, limits::Limits, service::AgentService},
     jobs::{
         Jobs,
         runner::Runner,
@@ -44,7 +44,6 @@ const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Of a request besides the text of a page.
 const ENVELOPE_BYTES: usize = 1 << 20;
-const MAX_ANSWER_BYTES: usize = 4 << 20;
 const MAX_STREAMS: u32 = 1024;
 /// Dead clients are found, and watchers keep their way through proxies.
 const KEEPALIVE: Duration = Duration::from_secs(30);

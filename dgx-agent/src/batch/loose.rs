@@ -69,6 +69,11 @@ impl Loose {
         self.annotator.provenance()
     }
 
+    /// Fails when the model server has another model under the name than the caller was told.
+    pub async fn check_unchanged(&self) -> Result<(), BatchError> {
+        self.annotator.check_unchanged(&self.meter).await
+    }
+
     /// How many pages to have under way.
     pub fn pages_at_once(&self) -> usize {
         self.annotator.pages_at_once()

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::OnceCell;
 
-use super::{PageResult, Server};
+use super::{PageResult, Server, alike::Turn};
 use crate::{
     batch::Meter,
     config::EngineConfig,
@@ -19,7 +19,7 @@ use crate::{
         Class, Client, Completion, Decision, InferError, Lane, Learned, RequestTemplate, RetryBudget,
         RetryPolicy, Tries, UnderWay, digest, loaded_context,
     },
-    journal::{self, Kept},
+    journal::Kept,
     metrics::METRICS,
     prompt::Prompt,
 };
@@ -131,23 +131,29 @@ impl Asker {
         prompt + (params.num_predict as usize) < params.num_ctx as usize
     }
 
-    /// What the journal knows a piece by; None without a journal.
-    pub fn key(&self, text: &str) -> Option<journal::Key> {
-        self.server.journal.as_ref().map(|_| self.template.key(&self.prompt.user(text)))
+    /// Waits for pieces that are alike; None without a journal.
+    pub async fn turn(&self, text: &str) -> Option<Turn> {
+        self.server.journal.as_ref()?;
+        Some(self.server.alike.turn(self.template.key(&self.prompt.user(text))).await)
     }
 
-    /// The answer that the journal has about a piece.
-    pub async fn recall(&self, text: &str, key: Option<journal::Key>, meter: &Meter) -> Option<Kept> {
-        let kept = self.server.journal.as_ref()?.recall(key?).await?;
+    /// What is known about a piece: from the one ahead, or from the journal.
+    pub async fn recall(&self, text: &str, turn: Option<&Turn>, meter: &Meter) -> Option<Kept> {
+        let (journal, turn) = (self.server.journal.as_ref()?, turn?);
+        let kept = match turn.found() {
+            Some(kept) => kept,
+            None => journal.recall(turn.key()).await?,
+        };
         self.learned().counted(self.bytes(text), kept.completion.prompt_tokens);
         meter.replayed();
         Some(kept)
     }
 
-    /// Keeps an answer that was whole and good.
-    pub async fn keep(&self, key: Option<journal::Key>, kept: Kept, meter: &Meter) {
-        let (Some(journal), Some(key)) = (&self.server.journal, key) else { return };
-        journal.keep(key, kept).await;
+    /// Keeps what came of a piece, for the journal and for those behind.
+    pub async fn keep(&self, turn: Option<&mut Turn>, kept: Kept, meter: &Meter) {
+        let (Some(journal), Some(turn)) = (&self.server.journal, turn) else { return };
+        turn.tell(&kept);
+        journal.keep(turn.key(), kept).await;
         if let Some(why) = journal.trouble() {
             meter.journal_off(why);
         }

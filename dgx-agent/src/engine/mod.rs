@@ -7,10 +7,12 @@
 //!
 //! A page that cannot be done is a result with a reason; an error means that no page of the batch can.
 
+mod alike;
 mod answer;
 mod asker;
 mod calibrate;
 mod ollama;
+mod piece;
 mod rules;
 mod server;
 mod unite;

@@ -10,26 +10,14 @@ use futures::{StreamExt, stream};
 use proto::labelset::Labelset;
 use serde_json::json;
 
-use super::{
-    INTERNAL_ERROR, Identity, PageResult, Server, Stamp,
-    answer::{self, Answered, Read},
-    asker::Asker,
-    near, on_rayon,
-};
+use super::{Identity, PageResult, Server, Stamp, asker::Asker};
 use crate::{
     batch::{BatchError, Meter},
-    chunk::{Chunk, ChunkBudget, OVERLAP, halves, overlapping},
+    chunk::{ChunkBudget, OVERLAP, overlapping},
     config::EngineConfig,
-    infer::{
-        Class, Client, Completion, Decision, InferError, Lane, ModelParams, Preflight, RequestTemplate,
-        Tries, preflight,
-    },
-    journal::{self, Kept},
+    infer::{Class, Client, InferError, Lane, ModelParams, Preflight, RequestTemplate, preflight},
     prompt::Prompt,
 };
-
-/// How often a piece that is too large is halved: by then it is an eighth.
-const MAX_HALVINGS: u32 = 3;
 
 /// How the model server stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,18 +42,6 @@ pub(super) struct OllamaEngine {
     chunks: ChunkBudget,
     labelset: Arc<Labelset>,
     identity: Identity,
-}
-
-/// What came of asking about a piece.
-enum Asked {
-    Answered(Answered),
-    /// To be asked about in halves, so often; with the answer as far as it came.
-    Halve {
-        times: u32,
-        reason: &'static str,
-        partial: Completion,
-    },
-    Failed(&'static str),
 }
 
 impl OllamaEngine {
@@ -105,6 +81,14 @@ impl OllamaEngine {
         self.asker.most_at_once()
     }
 
+    pub(super) fn asker(&self) -> &Asker {
+        &self.asker
+    }
+
+    pub(super) fn labelset(&self) -> &Arc<Labelset> {
+        &self.labelset
+    }
+
     pub fn lane(&self) -> &Lane {
         &self.asker.lane
     }
@@ -124,8 +108,10 @@ impl OllamaEngine {
 
     pub async fn annotate(&self, text: Arc<str>, meter: &Meter) -> Result<PageResult, InferError> {
         let pieces = overlapping(&text, self.chunks, OVERLAP);
-        let mut answers =
-            stream::iter(pieces).map(|piece| self.piece(piece, meter)).buffered(self.concurrency()).boxed();
+        let mut answers = stream::iter(pieces)
+            .map(|piece| self.piece(piece, 0, meter))
+            .buffered(self.concurrency())
+            .boxed();
         let mut page = PageResult::default();
         while let Some(piece) = answers.next().await {
             page.add(piece?);
@@ -134,129 +120,6 @@ impl OllamaEngine {
             }
         }
         Ok(page)
-    }
-
-    /// A piece, in halves where it is too large.
-    async fn piece(&self, piece: Chunk, meter: &Meter) -> Result<PageResult, InferError> {
-        let mut result = PageResult::default();
-        let mut left = vec![(piece, 0)];
-        while let Some((piece, halved)) = left.pop() {
-            if halved < MAX_HALVINGS && !self.asker.fits(&piece.text) {
-                let halves = halves(&piece);
-                if halves.len() > 1 {
-                    left.extend(halves.into_iter().rev().map(|half| (half, halved + 1)));
-                    continue;
-                }
-            }
-            match self.ask(&piece.text, meter, &mut result).await? {
-                Asked::Answered(answered) => result.take(&piece, answered),
-                Asked::Halve { times, reason, partial } => {
-                    let halves = if halved < times { halves(&piece) } else { Vec::new() };
-                    if halves.len() > 1 {
-                        left.extend(halves.into_iter().rev().map(|half| (half, halved + 1)));
-                        continue;
-                    }
-                    match self.save(partial, &piece.text, meter).await {
-                        Some(answered) => result.take(&piece, answered),
-                        None => return Ok(PageResult { failed: Some(reason), ..result }),
-                    }
-                }
-                Asked::Failed(reason) => return Ok(PageResult { failed: Some(reason), ..result }),
-            }
-        }
-        Ok(result)
-    }
-
-    /// Asks until there is an answer, or none is to be had; not at all where the journal has it.
-    async fn ask(&self, text: &str, meter: &Meter, spent: &mut PageResult) -> Result<Asked, InferError> {
-        let key = self.asker.key(text);
-        if let Some(answered) = self.recall(text, key, meter, spent).await {
-            return Ok(Asked::Answered(answered));
-        }
-        self.asker.warm_up(meter).await?;
-        let before = (spent.prompt_tokens, spent.output_tokens);
-        self.asker.begins();
-        let mut tries = Tries::default();
-        loop {
-            let mut broken = Completion::default();
-            let error = match self.asker.ask(text, &mut tries, meter, spent).await {
-                Ok((completion, _under_way)) => {
-                    match self.read(completion, text, meter).await {
-                        Some(Read::Whole(answered, completion)) => {
-                            let kept = Kept {
-                                completion,
-                                prompt_tokens: spent.prompt_tokens - before.0,
-                                output_tokens: spent.output_tokens - before.1,
-                            };
-                            self.asker.keep(key, kept, meter).await;
-                            return Ok(Asked::Answered(answered));
-                        }
-                        Some(Read::Broken(answer)) => broken = answer,
-                        None => return Ok(Asked::Failed(INTERNAL_ERROR)),
-                    }
-                    InferError::Garbage {
-                        detail: "its content is not the JSON that was asked for".to_owned(),
-                    }
-                }
-                Err(error) => error,
-            };
-            if error.class_in_batch() == Class::Fatal {
-                return Err(error);
-            }
-            match self.asker.decide(&error, &mut tries) {
-                Decision::RetryAfter(pause) => tokio::time::sleep(pause).await,
-                Decision::GiveUp => return Ok(given_up(error, broken)),
-            }
-        }
-    }
-
-    /// What the journal has of a piece: no request, no time, and the tokens that it cost when it was asked.
-    async fn recall(
-        &self,
-        text: &str,
-        key: Option<journal::Key>,
-        meter: &Meter,
-        spent: &mut PageResult,
-    ) -> Option<Answered> {
-        let kept = self.asker.recall(text, key, meter).await?;
-        let Read::Whole(answered, _) = self.read(kept.completion, text, meter).await? else {
-            return None;
-        };
-        spent.prompt_tokens += kept.prompt_tokens;
-        spent.output_tokens += kept.output_tokens;
-        Some(answered)
-    }
-
-    /// None when the work panicked.
-    async fn read(&self, answer: Completion, text: &str, meter: &Meter) -> Option<Read> {
-        let (labelset, text) = (self.labelset.clone(), text.to_owned());
-        let bytes = answer.content.len() + text.len();
-        let read = near(bytes, move || answer::read(answer, &text, &labelset)).await.ok()?;
-        if let Read::Whole(answered, _) = &read {
-            meter.repaired(&answered.repairs);
-        }
-        Some(read)
-    }
-
-    async fn save(&self, answer: Completion, text: &str, meter: &Meter) -> Option<Answered> {
-        let (labelset, text) = (self.labelset.clone(), text.to_owned());
-        let saved = on_rayon(move || answer::save(&answer, &text, &labelset)).await.ok().flatten()?;
-        meter.repaired(&saved.repairs);
-        meter.salvaged(saved.mentions());
-        Some(saved)
-    }
-}
-
-fn given_up(error: InferError, broken: Completion) -> Asked {
-    let reason = error.reason();
-    match (error.class(), error) {
-        (_, InferError::AnswerCut { partial }) => {
-            Asked::Halve { times: MAX_HALVINGS, reason, partial: partial.into_completion() }
-        }
-        (Class::TooLarge, _) => Asked::Halve { times: MAX_HALVINGS, reason, partial: Completion::default() },
-        // Another seed did not help; of what fails so, a half seldom does where both halves do not.
-        (Class::BadAnswer, _) => Asked::Halve { times: 1, reason, partial: broken },
-        _ => Asked::Failed(reason),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::alike::Alike;
 use crate::{
     config::EngineConfig,
     infer::{Breaker, Controller, Limiter},
@@ -14,6 +15,8 @@ pub struct Server {
     pub(super) limiter: Limiter,
     pub(super) breaker: Arc<Breaker>,
     pub(super) journal: Option<Journal>,
+    /// What is asked about now.
+    pub(super) alike: Alike,
 }
 
 impl Server {
@@ -23,7 +26,7 @@ impl Server {
             config.requests_per_minute,
             config.tokens_per_minute,
         );
-        Self { limiter, breaker: Arc::default(), journal: None }
+        Self { limiter, breaker: Arc::default(), journal: None, alike: Alike::default() }
     }
 
     #[must_use]

@@ -10,3 +10,5 @@ pub mod limits;
 mod pages;
 pub mod service;
 pub mod status;
+
+pub use pages::MAX_ANSWER_BYTES;

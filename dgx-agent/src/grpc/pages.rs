@@ -4,19 +4,25 @@
 //!   fast is held up by HTTP/2.
 //! - A page is a task: it ends, and gives its slot back, whether its outcome is read or not. Outcomes that wait to be
 //!   read count as under way; so a caller that reads slowly, or never, costs bounded memory and no slot.
+//! - An outcome is told once the model server was seen to have the same model still, after the page was done: so each is of
+//!   the model that the first answer names. One look serves all that wait for it.
 //! - When the caller goes, or its deadline passes, the tasks are dropped, and their requests with them.
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{Stream, stream};
-use proto::{grpc, rows::BatchPage};
+use futures::{
+    Stream, StreamExt,
+    stream::{self, FuturesUnordered},
+};
+use prost::Message as _;
+use proto::{grpc, reasons, rows::BatchPage};
 use tokio::{
     sync::mpsc,
     task::JoinSet,
     time::{Instant, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle, task::task_tracker::TaskTrackerToken};
-use tonic::{Status, Streaming, metadata::MetadataMap};
+use tonic::{Code, Status, Streaming, metadata::MetadataMap};
 
 use super::{
     convert,
@@ -27,6 +33,11 @@ use crate::{
     batch::{BatchError, LoosePage},
     jobs::work::Work,
 };
+
+/// Longest answer: clients take no more of themselves.
+pub const MAX_ANSWER_BYTES: usize = 4 << 20;
+/// Of it around an outcome.
+const ANSWER_ENVELOPE: usize = 64;
 
 type Told = Result<grpc::AnnotatePagesResponse, Status>;
 
@@ -98,11 +109,18 @@ async fn annotate<W: Work>(
 
     let at_once = W::pages_at_once(&session);
     let mut pages: JoinSet<Result<LoosePage, BatchError>> = JoinSet::new();
+    // Of pages that are done, and are told once the model is known to be the same still; and that look at it.
+    let mut done = Vec::new();
+    let mut looks = FuturesUnordered::new();
     let (mut open, mut ends) = (true, false);
     loop {
+        if looks.is_empty() && !done.is_empty() {
+            let done = std::mem::take(&mut done);
+            looks.push(async { W::check_unchanged(&session).await.map(|()| done) });
+        }
         tokio::select! {
             () = drain.cancelled(), if open => (open, ends) = (false, true),
-            request = requests.message(), if open && pages.len() < at_once => {
+            request = requests.message(), if open && pages.len() < at_once && done.len() < at_once => {
                 match request.map_err(too_large)?.map(|request| request.message) {
                     Some(Some(Message::Page(page))) => {
                         pages.spawn(W::page(&session, row(page)).await.map_err(BatchError::into_status)?);
@@ -114,11 +132,15 @@ async fn annotate<W: Work>(
                     None => open = false,
                 }
             }
-            Some(done) = pages.join_next() => {
-                let panicked = || BatchError::Internal("the work on a page panicked".to_owned()).into_status();
-                let done = done.map_err(|_| panicked())?;
-                let outcome = convert::outcome(done.map_err(BatchError::into_status)?);
-                say(tell, grpc::annotate_pages_response::Message::Outcome(outcome)).await?;
+            Some(page) = pages.join_next() => {
+                let panicked = || BatchError::Internal("the work on a page panicked".to_owned());
+                let page = page.map_err(|_| panicked()).flatten().map_err(BatchError::into_status)?;
+                done.push(small(convert::outcome(page)));
+            }
+            Some(look) = looks.next() => {
+                for outcome in look.map_err(changed)? {
+                    say(tell, grpc::annotate_pages_response::Message::Outcome(outcome)).await?;
+                }
             }
             else => break,
         }
@@ -137,6 +159,28 @@ async fn say(
 ) -> Result<(), Status> {
     let answer = grpc::AnnotatePagesResponse { message: Some(message) };
     tell.send(Ok(answer)).await.map_err(|_| Status::cancelled("the caller has gone"))
+}
+
+/// The stream ends; what was told before is of the model that it was told to be of.
+fn changed(error: BatchError) -> Status {
+    match error {
+        BatchError::Differs(_) => {
+            let message = "the model server has another model under the name by now: pages without an outcome are to be \
+                           sent again, on a stream that begins with the new one";
+            Refusal::new(Code::FailedPrecondition, reasons::BATCH_CHANGED, message).status()
+        }
+        other => other.into_status(),
+    }
+}
+
+/// An outcome that no client takes would end the stream, whenever the page is sent again.
+fn small(mut outcome: grpc::PageOutcome) -> grpc::PageOutcome {
+    if outcome.encoded_len() > MAX_ANSWER_BYTES - ANSWER_ENVELOPE {
+        outcome.spans.clear();
+        "failed".clone_into(&mut outcome.outcome);
+        "too_many_spans".clone_into(&mut outcome.reason);
+    }
+    outcome
 }
 
 fn row(page: grpc::AnnotatePage) -> BatchPage {
@@ -170,6 +214,27 @@ pub(super) fn timeout(metadata: &MetadataMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_outcome_that_no_client_takes_is_a_failed_one() {
+        let outcome = |spans| grpc::PageOutcome {
+            outcome: "suggested".into(),
+            spans: vec![grpc::Span { text: "x".repeat(1 << 10), ..grpc::Span::default() }; spans],
+            ungrounded: 1,
+            ..grpc::PageOutcome::default()
+        };
+        assert_eq!(small(outcome(10)), outcome(10));
+        let failed = small(outcome(5000));
+        assert_eq!(
+            (failed.outcome.as_str(), failed.reason.as_str(), failed.spans.len()),
+            ("failed", "too_many_spans", 0)
+        );
+        let answer = |outcome| grpc::AnnotatePagesResponse {
+            message: Some(grpc::annotate_pages_response::Message::Outcome(outcome)),
+        };
+        let most = (1..5000).rev().map(outcome).find(|outcome| small(outcome.clone()) == *outcome);
+        assert!(answer(most.expect("some fit")).encoded_len() <= MAX_ANSWER_BYTES);
+    }
 
     #[test]
     fn deadlines_are_read_as_grpc_writes_them() {

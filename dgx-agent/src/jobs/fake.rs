@@ -81,6 +81,10 @@ impl Work for Fake {
         session
     }
 
+    async fn check_unchanged(_: &Provenance) -> Result<(), BatchError> {
+        Ok(())
+    }
+
     fn pages_at_once(_: &Provenance) -> usize {
         4
     }

@@ -59,6 +59,9 @@ pub trait Work: Send + Sync + 'static {
 
     fn session_provenance(session: &Self::Session) -> &Provenance;
 
+    /// Fails when the model is another by now than the session's provenance says.
+    fn check_unchanged(session: &Self::Session) -> impl Future<Output = Result<(), BatchError>> + Send;
+
     /// How many pages to have under way.
     fn pages_at_once(session: &Self::Session) -> usize;
 
@@ -154,6 +157,10 @@ impl Work for Batches {
 
     fn session_provenance(session: &Loose) -> &Provenance {
         session.provenance()
+    }
+
+    async fn check_unchanged(session: &Loose) -> Result<(), BatchError> {
+        session.check_unchanged().await
     }
 
     fn pages_at_once(session: &Loose) -> usize {

@@ -5,7 +5,7 @@
 //! engine ─► recall(key) ─► segments (redb files, newest first) ─► the answer, or none
 //!    └────► keep(key, answer) ─► queue (bounded) ─► writer: one commit a window ─► newest segment
 //! ```
-//! - Only whole, good answers are kept; a failure is asked again.
+//! - Only what was of use is kept; a failure is asked again.
 //! - It holds words of pages: folder and files are their owner's alone.
 //! - It is a convenience and never a reason to fail: a full disk or a folder in use turns it off, a file that is broken is
 //!   set aside. Both are told once.
@@ -15,8 +15,9 @@ mod segment;
 mod shelf;
 
 use std::{
+    collections::HashMap,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -33,9 +34,24 @@ use shelf::Shelf;
 /// SHA-256 of the model's digest and the canonical body of a request.
 pub type Key = [u8; 32];
 
-/// An answer, and what it cost.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What came of a piece.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Worth {
+    /// A whole answer.
+    #[default]
+    Whole,
+    /// What could be saved of an answer that was cut or broken, and of which no other was to be had.
+    Saved,
+    /// None: it was asked about in halves, and each of them is kept.
+    Halves,
+}
+
+/// What came of a piece, and what it cost.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
+    #[serde(default)]
+    pub worth: Worth,
     pub completion: Completion,
     /// In all, other tries at it included: so a page costs the same whether it is replayed or not.
     pub prompt_tokens: u64,
@@ -57,16 +73,20 @@ pub struct Journal {
     inner: Arc<Inner>,
 }
 
+type Waiting = Arc<Mutex<HashMap<Key, Arc<Kept>>>>;
+
 #[derive(Debug)]
 struct Inner {
     shelf: Arc<Shelf>,
+    /// Kept, and not yet on disk: no more than the queue and a commit hold.
+    waiting: Waiting,
     /// None once it is closed.
     writer: Mutex<Option<Writer>>,
 }
 
 #[derive(Debug)]
 struct Writer {
-    queue: mpsc::Sender<(Key, Kept)>,
+    queue: mpsc::Sender<(Key, Arc<Kept>)>,
     task: JoinHandle<()>,
 }
 
@@ -87,14 +107,18 @@ impl Journal {
             Err(panic) => Arc::new(Shelf::off(&format!("it could not be opened ({panic})"))),
         };
         let (queue, answers) = mpsc::channel(QUEUE);
-        let task = tokio::spawn(write(shelf.clone(), answers));
+        let waiting = Waiting::default();
+        let task = tokio::spawn(write(shelf.clone(), answers, waiting.clone()));
         let writer = Mutex::new(Some(Writer { queue, task }));
-        Self { inner: Arc::new(Inner { shelf, writer }) }
+        Self { inner: Arc::new(Inner { shelf, waiting, writer }) }
     }
 
     /// The answer that was kept.
     pub async fn recall(&self, key: Key) -> Option<Kept> {
         let shelf = &self.inner.shelf;
+        if let Some(kept) = those(&self.inner.waiting).get(&key) {
+            return Some(kept.as_ref().clone());
+        }
         if shelf.is_empty() {
             return None;
         }
@@ -114,9 +138,12 @@ impl Journal {
             return;
         }
         let queue = self.writer().as_ref().map(|writer| writer.queue.clone());
-        if let Some(queue) = queue {
-            // A journal that was closed a moment ago keeps nothing more.
-            let _ = queue.send((key, answer)).await;
+        // One that was closed keeps nothing more.
+        let Some(queue) = queue else { return };
+        if let Ok(place) = queue.reserve().await {
+            let answer = Arc::new(answer);
+            those(&self.inner.waiting).insert(key, answer.clone());
+            place.send((key, answer));
         }
     }
 
@@ -134,14 +161,14 @@ impl Journal {
         }
     }
 
-    fn writer(&self) -> std::sync::MutexGuard<'_, Option<Writer>> {
+    fn writer(&self) -> MutexGuard<'_, Option<Writer>> {
         // It is taken or it is not.
         self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Commits what came within a window together, until nobody can keep anything any more.
-async fn write(shelf: Arc<Shelf>, mut answers: mpsc::Receiver<(Key, Kept)>) {
+async fn write(shelf: Arc<Shelf>, mut answers: mpsc::Receiver<(Key, Arc<Kept>)>, waiting: Waiting) {
     let mut window = Vec::new();
     while answers.recv_many(&mut window, QUEUE).await > 0 {
         if !answers.is_closed() {
@@ -153,12 +180,20 @@ async fn write(shelf: Arc<Shelf>, mut answers: mpsc::Receiver<(Key, Kept)>) {
             window.push(answer);
         }
         let (there, answers) = (shelf.clone(), std::mem::take(&mut window));
+        let keys: Vec<Key> = answers.iter().map(|(key, _)| *key).collect();
         if spawn_blocking(move || there.put(&answers)).await.is_err() {
             shelf.distrust();
         }
+        let mut waiting = those(&waiting);
+        keys.iter().for_each(|key| drop(waiting.remove(key)));
     }
     // Closing a file that was written takes a moment on the disk.
     let _ = spawn_blocking(move || shelf.close()).await;
+}
+
+fn those(waiting: &Waiting) -> MutexGuard<'_, HashMap<Key, Arc<Kept>>> {
+    // Entries come and go whole.
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -96,7 +96,7 @@ impl Shelf {
         None
     }
 
-    pub fn put(&self, answers: &[(Key, Kept)]) {
+    pub fn put(&self, answers: &[(Key, Arc<Kept>)]) {
         let mut commit = Vec::new();
         let mut bytes = 0;
         for (key, answer) in answers {

@@ -17,7 +17,7 @@ fn kept(content: &str) -> Kept {
         output_tokens: Some(2),
         ..Completion::default()
     };
-    Kept { completion, prompt_tokens: 6, output_tokens: 2 }
+    Kept { completion, prompt_tokens: 6, output_tokens: 2, ..Kept::default() }
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {

@@ -11,13 +11,17 @@ use e2e::{
     ollama_sim::Stats,
 };
 use futures::{StreamExt, future, stream};
-use proto::grpc::{
-    AnnotateOptions, AnnotatePage, AnnotatePagesRequest, AnnotatePagesResponse, PageOutcome,
-    WatchBatchRequest, agent_client::AgentClient, annotate_pages_request, annotate_pages_response,
+use proto::{
+    grpc::{
+        AnnotateOptions, AnnotatePage, AnnotatePagesRequest, AnnotatePagesResponse, PageOutcome,
+        WatchBatchRequest, agent_client::AgentClient, annotate_pages_request, annotate_pages_response,
+    },
+    reasons,
 };
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Code, Request, Status, Streaming, transport::Endpoint};
+use tonic_types::StatusExt;
 
 struct Stage {
     folder: TempDir,
@@ -221,6 +225,45 @@ async fn a_caller_that_goes_and_a_deadline_that_passes_end_at_the_model_server()
     );
     let overdue = stage.until(|stats| stats.in_flight == 0 && stats.disconnects > gone.disconnects).await;
     assert!(overdue.disconnects > gone.disconnects);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_changes_under_a_stream_ends_it_and_no_outcome_is_of_the_other() {
+    let stage = Stage::new(Some(&["--slots", "2", "--service-ms", "5", "--pull-again-after", "40"]));
+    let (_agent, mut jobs) = stage.agent(&["--concurrency", "2"]).await;
+    let sent = stream::iter([options()].into_iter().chain((1..=200).map(imo)));
+    let answers = jobs.client.annotate_pages(sent).await.unwrap().into_inner();
+    let (outcomes, ended) = all(answers).await;
+    let status = ended.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+    assert_eq!(status.get_details_error_info().unwrap().reason, reasons::BATCH_CHANGED);
+    assert!((1..=40).contains(&outcomes.len()), "{}", outcomes.len());
+    // The others, on a stream that begins with the new one.
+    let sent = stream::iter([options()].into_iter().chain((1..=20).map(imo)));
+    let (outcomes, ended) = all(jobs.client.annotate_pages(sent).await.unwrap().into_inner()).await;
+    ended.unwrap();
+    assert_eq!(outcomes.len(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_with_the_same_pages_at_once_share_their_requests() {
+    let stage = Stage::new(Some(&["--slots", "4", "--service-ms", "30"]));
+    let (_agent, jobs) = stage.agent(&["--concurrency", "4"]).await;
+    let caller = |_| {
+        let mut jobs = jobs.clone();
+        async move {
+            let sent = stream::iter([options()].into_iter().chain((1..=20).map(imo)));
+            let answers = jobs.client.annotate_pages(sent).await.unwrap().into_inner();
+            let (outcomes, ended) = all(answers).await;
+            ended.unwrap();
+            assert!(outcomes.len() == 20 && outcomes.iter().all(|outcome| !outcome.spans.is_empty()));
+            outcomes.iter().map(|outcome| u64::from(outcome.attempts)).sum::<u64>()
+        }
+    };
+    let spent: u64 = future::join_all((0..5).map(caller)).await.into_iter().sum();
+    let asked = stage.until(|_| true).await.now.requests;
+    assert_eq!(spent, 20, "each page was asked about once");
+    assert!(asked <= 20 + 5, "{asked}: and each caller once to see that all is well");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@
 use std::{fs, path::Path, process::Command};
 
 use e2e::{
-    batch_dir::{BatchDir, parts},
+    batch_dir::{BatchDir, page, parts},
     harness::{Finished, OllamaSim, Process, agent_run, binary},
     ollama_double::MODEL,
     ollama_sim::{
@@ -113,6 +113,39 @@ async fn another_batch_of_the_same_pages_makes_no_request_but_for_those_that_fai
     let before = stage.requests().await;
     stage.run("third");
     assert_eq!(stage.requests().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_halved_or_saved_is_not_asked_again_either() {
+    let mut stage = Stage::new(3, &[]).await;
+    // Every answer about a piece with the mark is cut: it is halved to eighths, and of the last one saved what can be.
+    let text = "IMO 9074729 and call sign H3RC, flag Panama. ".repeat(60);
+    stage.pages.push(sheet(60, &text, &format!("{ALWAYS}cut-json")));
+    let first = stage.batch("first").await;
+    stage.run("first");
+    let asked = stage.requests().await;
+    assert!(asked > 3 + 6, "{asked}: it was halved");
+    let rows = first.ledger().await.unwrap();
+    assert!(rows.iter().all(|row| row.outcome == Outcome::Suggested), "{rows:?}");
+    let second = stage.batch("second").await;
+    stage.run("second");
+    assert_eq!(stage.requests().await, asked, "nothing is asked again");
+    let (one, other) = (made(&first).await, made(&second).await);
+    assert_eq!((one.suggestions, one.ledger), (other.suggestions, other.ledger), "tokens included");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_that_are_alike_are_asked_about_once_also_at_once() {
+    let stage = Stage::new(0, &["--slots", "4", "--service-ms", "50"]).await;
+    let pages: Vec<BatchPage> =
+        (0..40).map(|number| page("d", number + 1, &format!("{}: IMO 9074729", number % 3))).collect();
+    let batch = BatchDir::new(stage.root(), "alike").unwrap();
+    batch.write_parts(&parts(&pages, 15)).await.unwrap();
+    stage.run("alike");
+    assert_eq!(stage.requests().await, 3 + 1, "of each kind one, and one to see that all is well");
+    let ledger = batch.ledger().await.unwrap();
+    assert_eq!(ledger.iter().map(|row| row.attempts).sum::<i32>(), 3);
+    assert!(ledger.iter().all(|row| row.spans == 1 && row.prompt_tokens > 0), "{ledger:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
