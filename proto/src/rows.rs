@@ -2,6 +2,8 @@
 //!
 //! Fields that a foreign producer may leave out or null are `Option`s; the stage that reads them decides.
 
+use std::borrow::Cow;
+
 use arrow::array::RecordBatch;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -89,38 +91,62 @@ impl PageIdentity {
     pub const COLUMNS: [&'static str; 4] = ["doc_id", "page_num", "text_sha256", "run_id"];
 }
 
-/// A suggested span. `start` and `end` count code points of the page text, end exclusive.
+/// A suggested span, whose texts may be its writer's: a part has many. `start` and `end` count code points of the page text, end exclusive.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Suggestion {
-    pub doc_id: String,
+pub struct SuggestionRow<'a> {
+    pub doc_id: Cow<'a, str>,
     pub page_num: i32,
-    pub span_id: String,
-    pub label: String,
+    pub span_id: Cow<'a, str>,
+    pub label: Cow<'a, str>,
     pub start: i32,
     pub end: i32,
-    pub text: String,
+    pub text: Cow<'a, str>,
     /// Of the span.
-    pub text_sha256: String,
+    pub text_sha256: Cow<'a, str>,
     /// 0 to 1; null where the model gives none that can be trusted.
     pub confidence: Option<f64>,
-    pub model: String,
+    pub model: Cow<'a, str>,
     /// The model digest.
-    pub model_version: String,
+    pub model_version: Cow<'a, str>,
     pub generated_at: DateTime<Utc>,
     /// How the mention was found on its page: `exact`, `normalized` or `fuzzy`.
     #[serde(rename = "match")]
-    pub match_kind: String,
+    pub match_kind: Cow<'a, str>,
     /// 1 for an exact match.
     pub similarity: f64,
-    pub page_sha256: String,
-    pub prompt_sha256: String,
+    pub page_sha256: Cow<'a, str>,
+    pub prompt_sha256: Cow<'a, str>,
     /// The engine: `rules`, `ollama`.
-    pub source: String,
-    pub norm_value: Option<String>,
+    pub source: Cow<'a, str>,
+    pub norm_value: Option<Cow<'a, str>>,
     pub run_id: Option<i64>,
 }
 
-impl Row for Suggestion {
+impl SuggestionRow<'_> {
+    pub fn into_owned(self) -> Suggestion {
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        SuggestionRow {
+            doc_id: owned(self.doc_id),
+            span_id: owned(self.span_id),
+            label: owned(self.label),
+            text: owned(self.text),
+            text_sha256: owned(self.text_sha256),
+            model: owned(self.model),
+            model_version: owned(self.model_version),
+            match_kind: owned(self.match_kind),
+            page_sha256: owned(self.page_sha256),
+            prompt_sha256: owned(self.prompt_sha256),
+            source: owned(self.source),
+            norm_value: self.norm_value.map(owned),
+            ..self
+        }
+    }
+}
+
+/// One that was read.
+pub type Suggestion = SuggestionRow<'static>;
+
+impl Row for SuggestionRow<'_> {
     const TABLE: Table = Table::Suggestions;
 }
 

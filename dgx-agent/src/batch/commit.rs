@@ -85,14 +85,12 @@ async fn attempt(
     let plan = run.plan;
     let counts = annotated.counts();
     let keys = [PartKind::Suggestions, PartKind::Ledger].map(|kind| run.keys.part(kind, part.number));
-    let annotator = plan.annotator.clone();
+    let stamps = plan.annotator.stamps();
     let made = on_rayon(move || {
         let file = |key: &Key, rows: usize, bytes: Bytes| (files::describe(key, rows, &bytes), bytes);
         let suggestions = || {
-            let rows = annotated.suggestions(&annotator, at);
-            let made = file(&keys[0], rows.len(), encode(&rows)?);
-            drop_aside(rows);
-            Ok::<_, EncodeError>(made)
+            let rows = annotated.suggestions(&stamps, at);
+            Ok::<_, EncodeError>(file(&keys[0], rows.len(), encode(&rows)?))
         };
         let ledger = || {
             let rows = annotated.ledger();

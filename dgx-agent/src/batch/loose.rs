@@ -7,7 +7,7 @@ use proto::{
     docs::Provenance,
     hash::sha256_hex,
     labelset::Labelset,
-    rows::{BatchPage, LedgerRow, Suggestion},
+    rows::{BatchPage, LedgerRow, Suggestion, SuggestionRow},
 };
 use tokio::sync::watch;
 
@@ -100,7 +100,9 @@ impl Loose {
         Ok(Box::pin(async move {
             let _permit = permit;
             let done = Annotated::of(part::page(&annotator, &meter, row).await?);
-            let suggestions = done.suggestions(&annotator, clock::now());
+            let stamps = annotator.stamps();
+            let suggestions = done.suggestions(&stamps, clock::now());
+            let suggestions = suggestions.into_iter().map(SuggestionRow::into_owned).collect();
             let ledger = done.ledger().pop();
             let ledger = ledger.ok_or_else(|| BatchError::Internal("a page has no outcome".to_owned()))?;
             Ok(LoosePage { ledger, suggestions })

@@ -14,7 +14,7 @@ use proto::{
     hash::sha256_hex,
     ids::{CharSpan, DocId, PageKey},
     parquet_io::TableFile,
-    rows::{BatchPage, LedgerRow, Outcome, Suggestion},
+    rows::{BatchPage, LedgerRow, Outcome, SuggestionRow},
     schema::Table,
 };
 use rayon::prelude::*;
@@ -26,7 +26,7 @@ use super::{
     admit::{Admitted, DUPLICATE_KEY, RowKey, Verdict, admit},
     files,
 };
-use crate::engine::{Annotator, PageResult, PageSpan, Source, Stamp, on_rayon};
+use crate::engine::{Annotator, PageResult, PageSpan, Stamp, on_rayon};
 
 /// Rows read together: a page may be many megabytes.
 const ROWS_AT_ONCE: usize = 16;
@@ -240,15 +240,22 @@ impl Annotated {
     }
 
     /// By document, page and place.
-    pub fn suggestions(&self, annotator: &Annotator, generated_at: DateTime<Utc>) -> Vec<Suggestion> {
-        let stamps = [annotator.stamp(Source::Rules), annotator.stamp(Source::Ollama)];
+    pub fn suggestions<'a>(
+        &'a self,
+        stamps: &'a [Stamp; 2],
+        generated_at: DateTime<Utc>,
+    ) -> Vec<SuggestionRow<'a>> {
         let pages: Vec<&Page> = self.pages.values().collect();
-        pages.into_par_iter().flat_map_iter(|page| page.suggestions(&stamps, generated_at)).collect()
+        pages.into_par_iter().flat_map_iter(|page| page.suggestions(stamps, generated_at)).collect()
     }
 }
 
 impl Page {
-    fn suggestions(&self, stamps: &[Stamp; 2], generated_at: DateTime<Utc>) -> Vec<Suggestion> {
+    fn suggestions<'a>(
+        &'a self,
+        stamps: &'a [Stamp; 2],
+        generated_at: DateTime<Utc>,
+    ) -> Vec<SuggestionRow<'a>> {
         let Self { ledger, spans } = self;
         let mut rows = Vec::with_capacity(spans.len());
         if let Ok(doc_id) = DocId::new(&ledger.doc_id) {
@@ -257,25 +264,25 @@ impl Page {
                 let (start, end) = (count(span.start), count(span.end));
                 let Some(place) = CharSpan::new(start.unsigned_abs(), end.unsigned_abs()) else { continue };
                 let stamp = &stamps[usize::from(source.has_model())];
-                rows.push(Suggestion {
-                    doc_id: ledger.doc_id.clone(),
+                rows.push(SuggestionRow {
+                    doc_id: ledger.doc_id.as_str().into(),
                     page_num: ledger.page_num,
-                    span_id: key.span_id(&span.label, place),
-                    label: span.label.clone(),
+                    span_id: key.span_id(&span.label, place).into(),
+                    label: span.label.as_str().into(),
                     start,
                     end,
-                    text: span.text.clone(),
-                    text_sha256: sha256_hex(&span.text),
+                    text: span.text.as_str().into(),
+                    text_sha256: sha256_hex(&span.text).into(),
                     confidence: *confidence,
-                    model: stamp.model.clone(),
-                    model_version: stamp.digest.clone(),
+                    model: stamp.model.as_str().into(),
+                    model_version: stamp.digest.as_str().into(),
                     generated_at,
-                    match_kind: span.match_kind.as_str().to_owned(),
+                    match_kind: span.match_kind.as_str().into(),
                     similarity: span.similarity,
-                    page_sha256: ledger.page_sha256.clone().unwrap_or_default(),
-                    prompt_sha256: stamp.prompt_sha256.clone(),
-                    source: source.as_str().to_owned(),
-                    norm_value: span.norm_value.clone(),
+                    page_sha256: ledger.page_sha256.as_deref().unwrap_or_default().into(),
+                    prompt_sha256: stamp.prompt_sha256.as_str().into(),
+                    source: source.as_str().into(),
+                    norm_value: span.norm_value.as_deref().map(Into::into),
                     run_id: ledger.run_id,
                 });
             }

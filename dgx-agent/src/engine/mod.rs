@@ -222,11 +222,11 @@ impl Annotator {
         &self.provenance
     }
 
-    pub fn stamp(&self, source: Source) -> Stamp {
-        match &self.ollama {
-            Some(ollama) if source.has_model() => ollama.identity().stamp,
-            _ => rules_stamp(&self.labelset),
-        }
+    /// Of spans that the rules found, and of those that the model did.
+    pub fn stamps(&self) -> [Stamp; 2] {
+        let rules = rules_stamp(&self.labelset);
+        let model = self.ollama.as_ref().map(|ollama| ollama.identity().stamp);
+        [rules.clone(), model.unwrap_or(rules)]
     }
 
     /// The spans of a page. Where the model fails, the page does, with both engines too: a page that only the rules

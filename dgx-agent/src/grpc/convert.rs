@@ -152,16 +152,16 @@ pub fn outcome(page: LoosePage) -> grpc::PageOutcome {
 
 fn span(span: Suggestion) -> grpc::Span {
     grpc::Span {
-        span_id: span.span_id,
-        label: span.label,
+        span_id: span.span_id.into_owned(),
+        label: span.label.into_owned(),
         start: span.start.unsigned_abs(),
         end: span.end.unsigned_abs(),
-        text: span.text,
+        text: span.text.into_owned(),
         confidence: span.confidence,
-        r#match: span.match_kind,
+        r#match: span.match_kind.into_owned(),
         similarity: span.similarity,
-        source: span.source,
-        norm_value: span.norm_value.unwrap_or_default(),
+        source: span.source.into_owned(),
+        norm_value: span.norm_value.unwrap_or_default().into_owned(),
     }
 }
 

@@ -126,8 +126,8 @@ fn key(row: &LedgerRow) -> Key {
 fn places(made: &Made) -> BTreeMap<Key, BTreeSet<Place>> {
     let mut places = BTreeMap::<Key, BTreeSet<Place>>::new();
     for span in &made.suggestions {
-        let page = places.entry((span.doc_id.clone(), span.page_num)).or_default();
-        page.insert((span.label.clone(), span.start, span.end));
+        let page = places.entry((span.doc_id.to_string(), span.page_num)).or_default();
+        page.insert((span.label.to_string(), span.start, span.end));
     }
     places
 }

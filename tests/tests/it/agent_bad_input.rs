@@ -217,7 +217,7 @@ async fn odd_characters_do_not_move_a_span() {
         let flag = spans.iter().find(|span| span.label == "FLAG").unwrap_or_else(|| panic!("{doc}: no flag"));
         let chars: Vec<char> = text.chars().collect();
         let there: String = chars[flag.start as usize..flag.end as usize].iter().collect();
-        assert_eq!((there.as_str(), flag.text.as_str()), ("France", "France"), "{doc}");
+        assert_eq!((there.as_str(), &*flag.text), ("France", "France"), "{doc}");
     }
 }
 

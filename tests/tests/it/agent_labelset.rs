@@ -72,7 +72,7 @@ impl Stage {
 
     async fn labels_of(&self, batch: &str) -> Vec<String> {
         let mut labels: Vec<_> =
-            self.made(batch).await.suggestions.into_iter().map(|row| row.label).collect();
+            self.made(batch).await.suggestions.into_iter().map(|row| row.label.into_owned()).collect();
         labels.sort();
         labels.dedup();
         labels

@@ -33,18 +33,18 @@ async fn every_page_has_its_outcome_and_every_span_is_on_its_page() {
         assert_eq!((&row.page_sha256, row.run_id), (&page.text_sha256, page.run_id));
         assert_eq!(row.reason.is_none(), row.outcome == Outcome::Suggested);
         let spans =
-            suggestions.iter().filter(|span| (&span.doc_id, span.page_num) == (&row.doc_id, row.page_num));
+            suggestions.iter().filter(|span| (&*span.doc_id, span.page_num) == (&*row.doc_id, row.page_num));
         assert_eq!(spans.count(), row.spans as usize);
         assert_eq!(row.attempts, 0, "the rules ask nobody");
     }
     for span in &suggestions {
-        let page = texts[&(span.doc_id.clone(), span.page_num)];
+        let page = texts[&(span.doc_id.to_string(), span.page_num)];
         let place = CharSpan::new(span.start as u32, span.end as u32).unwrap();
-        assert_eq!(place.slice(page.text.as_deref().unwrap()), Some(span.text.as_str()), "{}", span.span_id);
-        let key = PageKey::new(DocId::new(&span.doc_id).unwrap(), span.page_num);
+        assert_eq!(place.slice(page.text.as_deref().unwrap()), Some(&*span.text), "{}", span.span_id);
+        let key = PageKey::new(DocId::new(&*span.doc_id).unwrap(), span.page_num);
         assert_eq!(span.span_id, key.span_id(&span.label, place));
-        assert_eq!(Some(&span.page_sha256), page.text_sha256.as_ref());
-        assert_eq!((span.source.as_str(), span.model.as_str()), ("rules", "rules"));
+        assert_eq!(Some(&*span.page_sha256), page.text_sha256.as_deref());
+        assert_eq!((&*span.source, &*span.model), ("rules", "rules"));
     }
     let order: Vec<_> = suggestions.iter().map(|span| (&span.doc_id, span.page_num, span.start)).collect();
     assert!(order.is_sorted(), "rows stand in the order of pages and places");

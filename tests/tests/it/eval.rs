@@ -132,9 +132,9 @@ async fn the_rules_over_the_examples_score_as_an_independent_count_says() {
     let mut suggested = BTreeSet::<Span>::new();
     for object in files.store.list_sorted(&files.keys.parts(PartKind::Suggestions)).await.unwrap() {
         for row in read_all::<Suggestion>(&files.store, &object.key).await.unwrap() {
-            let page = (row.doc_id, i64::from(row.page_num));
+            let page = (row.doc_id.into_owned(), i64::from(row.page_num));
             if known.contains(&page) {
-                suggested.insert((page.0, page.1, row.label, row.start as u32, row.end as u32));
+                suggested.insert((page.0, page.1, row.label.into_owned(), row.start as u32, row.end as u32));
             }
         }
     }

@@ -71,16 +71,19 @@ impl Loaded {
             let mut suggestions = annotated::rows::<Suggestion>(ctx.store()?, &files.suggestions).await?;
             while let Some(rows) = suggestions.try_next().await? {
                 for row in rows {
-                    let Some(page) = loaded.pages.get_mut(&(row.doc_id, row.page_num)) else { continue };
-                    if page.page_sha256.as_ref() != Some(&row.page_sha256) {
+                    let Some(page) = loaded.pages.get_mut(&(row.doc_id.into_owned(), row.page_num)) else {
+                        continue;
+                    };
+                    if page.page_sha256.as_deref() != Some(&row.page_sha256) {
                         foreign += 1;
                         continue;
                     }
-                    let Some(span) = place(row.label, row.start, row.end) else {
+                    let Some(span) = place(row.label.into_owned(), row.start, row.end) else {
                         nowhere += 1;
                         continue;
                     };
-                    let (confidence, match_kind, source) = (row.confidence, row.match_kind, row.source);
+                    let (confidence, match_kind, source) =
+                        (row.confidence, row.match_kind.into_owned(), row.source.into_owned());
                     page.suggested.push(Suggested { span, confidence, match_kind, source });
                 }
             }

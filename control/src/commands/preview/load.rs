@@ -130,7 +130,7 @@ impl Loaded {
             })
             .await?;
             spans = rows_of(store, &files.suggestions, &variants, |row: &Suggestion| {
-                (row.doc_id.clone(), row.page_num)
+                (row.doc_id.to_string(), row.page_num)
             })
             .await?;
         }
@@ -141,7 +141,7 @@ impl Loaded {
             let hash = page.text.as_deref().map(sha256_hex);
             let spans = spans.remove(&id).unwrap_or_default();
             let (mut spans, foreign): (Vec<_>, Vec<_>) =
-                spans.into_iter().partition(|span| Some(&span.page_sha256) == hash.as_ref());
+                spans.into_iter().partition(|span| Some(&*span.page_sha256) == hash.as_deref());
             self.foreign_spans += foreign.len() as u64;
             spans.sort_by_key(|span| (span.start, span.end));
             self.pages.push(ShownPage { page, ledger, spans });
@@ -153,7 +153,7 @@ impl Loaded {
     pub fn by_label(&self) -> BTreeMap<&str, u64> {
         let mut counts = BTreeMap::new();
         for span in self.pages.iter().flat_map(|page| &page.spans) {
-            *counts.entry(span.label.as_str()).or_default() += 1;
+            *counts.entry(&*span.label).or_default() += 1;
         }
         counts
     }

@@ -148,7 +148,7 @@ fn page(anchor: usize, shown: &ShownPage, labels: &BTreeMap<&str, (usize, &str)>
 }
 
 fn mark(span: &Suggestion, labels: &BTreeMap<&str, (usize, &str)>) -> Mark {
-    let (label, title) = labels.get(span.label.as_str()).copied().unwrap_or((0, span.label.as_str()));
+    let (label, title) = labels.get(&*span.label).copied().unwrap_or((0, &*span.label));
     let mut tooltip = format!("{title} ({}), {} match", span.label, span.match_kind);
     if span.similarity < 1.0 {
         tooltip.push_str(&format!(" ({:.2})", span.similarity));
@@ -161,7 +161,7 @@ fn mark(span: &Suggestion, labels: &BTreeMap<&str, (usize, &str)>) -> Mark {
     }
     tooltip.push_str(&format!("\ncharacters {} to {}", span.start, span.end));
     let offset = |at: i32| usize::try_from(at).unwrap_or(usize::MAX);
-    Mark { start: offset(span.start), end: offset(span.end), label, name: span.label.clone(), tooltip }
+    Mark { start: offset(span.start), end: offset(span.end), label, name: span.label.to_string(), tooltip }
 }
 
 fn notes(loaded: &Loaded, undrawn: u64) -> Vec<String> {
