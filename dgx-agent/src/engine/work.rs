@@ -9,7 +9,8 @@ use tokio::sync::oneshot;
 #[error("the work on a page panicked")]
 pub struct Panicked;
 
-/// Bytes of text that are worked on in less time than it takes to wake another thread and wait for it.
+/// Bytes of text that are worked on within about a millisecond, which a thread of the network can spare: most pages take
+/// a tenth of that, and to wake another thread and wait for it takes as long.
 const AT_ONCE: usize = 32 << 10;
 
 /// Runs `work` on `bytes` of text: at once where that is soon done, else on rayon.

@@ -174,10 +174,9 @@ impl Job {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use proto::docs::Provenance;
 
     use super::*;
-    use crate::jobs::job::Ask;
+    use crate::jobs::{fake::identity, job::Ask};
 
     fn at(second: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(second, 0).expect("a time")
@@ -185,19 +184,6 @@ mod tests {
 
     fn ask() -> Ask {
         Ask { root: "/data".into(), engine: None, model: None, shard: None }
-    }
-
-    fn identity(fingerprint: &str) -> Identity {
-        let provenance = Provenance {
-            engine: "rules".into(),
-            model: "rules".into(),
-            model_digest: "d".into(),
-            prompt_sha256: "p".into(),
-            labelset_sha256: "l".into(),
-            options: std::collections::BTreeMap::new(),
-            agent_version: "0".into(),
-        };
-        Identity { fingerprint: fingerprint.into(), provenance }
     }
 
     fn job() -> Job {

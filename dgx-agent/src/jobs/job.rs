@@ -175,22 +175,10 @@ impl Job {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs::fake::identity;
 
     fn ask() -> Ask {
         Ask { root: "/data".into(), engine: None, model: None, shard: None }
-    }
-
-    fn identity(fingerprint: &str) -> Identity {
-        let provenance = Provenance {
-            engine: "rules".into(),
-            model: "rules".into(),
-            model_digest: "d".into(),
-            prompt_sha256: "p".into(),
-            labelset_sha256: "l".into(),
-            options: std::collections::BTreeMap::new(),
-            agent_version: "0".into(),
-        };
-        Identity { fingerprint: fingerprint.into(), provenance }
     }
 
     fn job() -> Job {

@@ -43,6 +43,9 @@ pub(super) struct Run {
     /// Slot time that was there and used, in microseconds.
     pub there: f64,
     pub used: f64,
+    /// The same while requests were left to send: the last answers of a batch take what they take.
+    fed_there: f64,
+    fed_used: f64,
     /// The limit after each answer.
     pub limits: Vec<u32>,
     /// Requests in flight after each answer.
@@ -52,6 +55,10 @@ pub(super) struct Run {
 impl Run {
     pub fn busy(&self) -> f64 {
         self.used / self.there
+    }
+
+    pub fn busy_while_fed(&self) -> f64 {
+        self.fed_used / self.fed_there
     }
 }
 
@@ -86,8 +93,13 @@ pub(super) fn run(server: &Server, mut controller: Controller, pages: usize, see
         }
         let Some(Reverse((at, event))) = events.pop() else { break };
         let slots = (server.slots)(answered);
-        done.there += (at - now) as f64 * slots as f64;
-        done.used += (at - now) as f64 * serving.min(slots) as f64;
+        let (there, used) = ((at - now) as f64 * slots as f64, (at - now) as f64 * serving.min(slots) as f64);
+        done.there += there;
+        done.used += used;
+        if requests.len() < pages {
+            done.fed_there += there;
+            done.fed_used += used;
+        }
         now = at;
         match event {
             Event::Arrives(request) => {
