@@ -1,6 +1,7 @@
 //! What lies in a batch's folder: its documents, read and understood, and its files.
 
 pub mod annotated;
+pub mod retries;
 
 use futures::{StreamExt, TryStreamExt};
 use proto::{

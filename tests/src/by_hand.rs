@@ -95,21 +95,7 @@ impl ByHand {
             ))?;
             Ok(format!("SELECT * FROM read_parquet('{to}')"))
         };
-        self.same(&of("lake")?, &of("hand")?, table)
-    }
-
-    fn same(&self, left: &str, right: &str, what: &str) -> Result<()> {
-        let count = |query: &str| format!("(SELECT count(*) FROM ({query}))");
-        let query = format!(
-            "SELECT {} AS rows, {} AS control_only, {} AS hand_only",
-            count(left),
-            count(&format!("({left}) EXCEPT ALL ({right})")),
-            count(&format!("({right}) EXCEPT ALL ({left})")),
-        );
-        let found = &self.shell.rows("", &query)?[0];
-        ensure!(found["control_only"] == json!(0) && found["hand_only"] == json!(0), "{what}: {found}");
-        ensure!(found["rows"] != json!(0), "{what}: there are no rows");
-        Ok(())
+        self.shell.same(&of("lake")?, &of("hand")?, table)
     }
 
     /// Runbook, step 2.
@@ -165,10 +151,10 @@ impl ByHand {
         self.shell.run(&by_hand)?;
         let both = [self.batch("argilla_records.parquet"), records];
         let [control, hand] = both.each_ref().map(|file| format!("SELECT * FROM read_parquet('{file}')"));
-        self.same(&control, &hand, "argilla_records")?;
+        self.shell.same(&control, &hand, "argilla_records")?;
         let [control, hand] =
             both.each_ref().map(|file| format!("SELECT * EXCLUDE (file_name) FROM parquet_schema('{file}')"));
-        self.same(&control, &hand, "the schema of argilla_records")
+        self.shell.same(&control, &hand, "the schema of argilla_records")
     }
 
     /// Runbook, step 6.

@@ -13,6 +13,7 @@ use proto::{
     store::Store,
 };
 
+use super::retries::Retries;
 use crate::{ctx::Ctx, failure::Failure};
 
 /// Rows of suggestions or ledger in memory at a time.
@@ -22,6 +23,10 @@ const READ_ROWS: usize = 1024;
 pub struct Annotated {
     /// By the key of the part's pages.
     pub parts: BTreeMap<String, PartFiles>,
+    /// Of batches that tried again what failed in this one, the newest first: where one has a page, it counts there.
+    pub retried: Vec<PartFiles>,
+    /// Why a batch that has failed pages of this one does not count.
+    pub note: Option<String>,
     /// None while nothing is committed.
     pub provenance: Option<Provenance>,
     /// Of the whole batch, when it is complete.
@@ -43,10 +48,14 @@ impl PartFiles {
 
 impl Annotated {
     pub async fn of(ctx: &Ctx, id: &BatchId) -> Result<Self, Failure> {
-        Ok(match super::manifest(ctx, id).await? {
-            Some(manifest) => manifest.into(),
-            None => super::commits(ctx, id).await?.into(),
-        })
+        let Some(manifest) = super::manifest(ctx, id).await? else {
+            return Ok(super::commits(ctx, id).await?.into());
+        };
+        let retries = Retries::of(ctx, &manifest).await?;
+        let note = retries.note();
+        let retried = retries.done.into_iter().rev().flat_map(|retry| retry.parts);
+        let retried = retried.map(|part| PartFiles::at(&part.suggestions.key, &part.ledger.key)).collect();
+        Ok(Self { retried, note, ..manifest.into() })
     }
 }
 
@@ -55,7 +64,13 @@ impl From<Manifest> for Annotated {
         let files = manifest.parts.into_iter();
         let files =
             files.map(|part| (part.pages.key, PartFiles::at(&part.suggestions.key, &part.ledger.key)));
-        Self { parts: files.collect(), provenance: Some(manifest.provenance), counts: Some(manifest.counts) }
+        Self {
+            parts: files.collect(),
+            retried: Vec::new(),
+            note: None,
+            provenance: Some(manifest.provenance),
+            counts: Some(manifest.counts),
+        }
     }
 }
 
@@ -66,7 +81,7 @@ impl From<Vec<CommitRecord>> for Annotated {
             parts.insert(commit.pages.key, PartFiles::at(&commit.suggestions.key, &commit.ledger.key));
             provenance.get_or_insert(commit.provenance);
         }
-        Self { parts, provenance, counts: None }
+        Self { parts, retried: Vec::new(), note: None, provenance, counts: None }
     }
 }
 

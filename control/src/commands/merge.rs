@@ -10,14 +10,14 @@
 use std::{collections::BTreeMap, fs, time::Instant};
 
 use proto::{
-    docs::{FileRef, Manifest, Provenance},
+    docs::FileRef,
     ids::BatchId,
     keys::{BatchKeys, PartKind},
     store::Store,
 };
 
 use crate::{
-    batch,
+    batch::{self, retries::Retries},
     cli::MergeArgs,
     ctx::Ctx,
     failure::Failure,
@@ -35,8 +35,8 @@ struct Committed {
     ledger: Vec<FileRef>,
     /// Pages that failed and did not when they were tried again.
     retried: u64,
-    /// A batch that tries them again, and is not complete.
-    open: Option<BatchId>,
+    /// Of a batch that tries pages again, and is not complete.
+    note: Option<String>,
 }
 
 pub async fn run(ctx: &Ctx, args: &MergeArgs) -> Result<Report, Failure> {
@@ -94,12 +94,7 @@ pub async fn run(ctx: &Ctx, args: &MergeArgs) -> Result<Report, Failure> {
         0 => report,
         lost => report.note(format!("{lost} suggestions are of pages that became no record")),
     };
-    let report = match &committed.open {
-        None => report,
-        Some(open) => report.note(format!(
-            "the pages that failed are with batch {open}, which is not complete: merge again when it is"
-        )),
-    };
+    let report = committed.note.into_iter().fold(report, Report::note);
     Ok(report.since(start))
 }
 
@@ -119,39 +114,17 @@ async fn not_a_retry(ctx: &Ctx, batch: &BatchId) -> Result<(), Failure> {
     )))
 }
 
-/// The batches that tried again what failed, each what failed in the one before; and one that is still at it.
-pub(super) async fn retries(ctx: &Ctx, of: &Manifest) -> Result<(Vec<Manifest>, Option<BatchId>), Failure> {
-    let mut done: Vec<Manifest> = Vec::new();
-    while let Some(next) = batch::retried_by(ctx, &done.last().unwrap_or(of).batch_id).await? {
-        let Some(manifest) = batch::manifest(ctx, &next).await? else { return Ok((done, Some(next))) };
-        let key = |made: &Provenance| {
-            let Provenance { engine, model, model_digest, prompt_sha256, labelset_sha256, .. } = made;
-            [engine, model, model_digest, prompt_sha256, labelset_sha256].map(Clone::clone)
-        };
-        if key(&manifest.provenance) != key(&of.provenance) {
-            return Err(Failure::gate(format!(
-                "batch {} is not merged: batch {next}, which has the pages that failed in it, was made with another \
-                 engine, model, model digest, prompt or labelset; delete it with `control batch delete {next}` and retry \
-                 them as they were",
-                of.batch_id
-            )));
-        }
-        done.push(manifest);
-    }
-    Ok((done, None))
-}
-
 async fn committed(ctx: &Ctx, batch: &BatchId, partial: bool) -> Result<Committed, Failure> {
     let mut parts = Vec::new();
     let mut committed = Committed::default();
     if let Some(manifest) = batch::manifest(ctx, batch).await? {
-        let (retries, open) = retries(ctx, &manifest).await?;
-        let still = retries.last().map_or(manifest.counts.failed, |last| last.counts.failed);
-        committed.retried = manifest.counts.failed.saturating_sub(still);
-        committed.open = open;
+        let retries = Retries::of(ctx, &manifest).await?;
+        retries.refuse_foreign(batch)?;
+        committed.retried = retries.mended(&manifest);
+        committed.note = retries.note().map(|note| format!("{note}: merge again when it is"));
         parts.extend(manifest.parts.into_iter().map(|part| (part.pages, part.suggestions, part.ledger)));
         // Their pages are the same, and are there.
-        for part in retries.into_iter().flat_map(|retry| retry.parts) {
+        for part in retries.done.into_iter().flat_map(|retry| retry.parts) {
             committed.suggestions.push(part.suggestions);
             committed.ledger.push(part.ledger);
         }

@@ -23,7 +23,7 @@ use proto::{
 use super::{check, doctor};
 use crate::{
     argilla::export,
-    batch,
+    batch::{self, retries::Retries},
     cli::{Investigated, SignoffArgs},
     ctx::Ctx,
     env,
@@ -163,9 +163,10 @@ async fn counts(
             ("ungrounded", of.ungrounded),
         ],
     );
-    let (retries, _) = super::merge::retries(ctx, manifest).await?;
-    if let Some(last) = retries.last() {
-        annotated.1.insert("retried".to_owned(), of.failed.saturating_sub(last.counts.failed));
+    let retries = Retries::of(ctx, manifest).await?;
+    retries.refuse_foreign(&spec.batch_id)?;
+    if !retries.done.is_empty() {
+        annotated.1.insert("retried".to_owned(), retries.mended(manifest));
     }
     annotated.1.extend(of.reasons.iter().map(|(reason, pages)| (format!("reason {reason}"), *pages)));
     stages.push(annotated);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Far above what a script takes on a loaded machine.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -71,6 +71,21 @@ impl Shell {
     pub fn rows(&self, before: &str, query: &str) -> Result<Vec<Value>> {
         let out = self.run(&format!("{before}\n{query};\n"))?;
         if out.trim().is_empty() { Ok(Vec::new()) } else { Ok(serde_json::from_str(&out)?) }
+    }
+
+    /// That two queries have the same rows, and some.
+    pub fn same(&self, left: &str, right: &str, what: &str) -> Result<()> {
+        let count = |query: &str| format!("(SELECT count(*) FROM ({query}))");
+        let query = format!(
+            "SELECT {} AS rows, {} AS left_only, {} AS right_only",
+            count(left),
+            count(&format!("({left}) EXCEPT ALL ({right})")),
+            count(&format!("({right}) EXCEPT ALL ({left})")),
+        );
+        let found = &self.rows("", &query)?[0];
+        ensure!(found["left_only"] == json!(0) && found["right_only"] == json!(0), "{what}: {found}");
+        ensure!(found["rows"] != json!(0), "{what}: there are no rows");
+        Ok(())
     }
 
     /// Runs a script and stays open. `mark` is a file that does not exist: it tells when the script is done.

@@ -6,13 +6,13 @@ use std::{collections::BTreeMap, fs, path::Path, process::Command};
 use e2e::{
     batch_dir::BatchDir,
     corpus::{RawDocument, RawPage, examples, write_document},
-    harness::{Agent, ArgillaStandIn, Control, Finished, OllamaDouble, OllamaSim, binary},
+    harness::{Agent, ArgillaStandIn, Control, Finished, OllamaDouble, OllamaSim, Shell, binary},
     ollama_double::MODEL,
 };
 use proto::{
     keys::PartKind,
-    parquet_io::read_all,
-    rows::{ArgillaRecord, BatchPage, Outcome},
+    parquet_io::{encode, read_all},
+    rows::{ArgillaRecord, BatchPage, Outcome, TruthSpan},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -62,6 +62,65 @@ impl Stage {
 
     fn batch(&self, batch: &str) -> BatchDir {
         BatchDir::new(Path::new(&self.root()), batch).unwrap()
+    }
+
+    /// What `preview` and `eval` of the parent say of it: so many pages of each outcome, and so many spans; the notes.
+    fn shown(&self, control: &Control, suggested: u64, failed: u64) -> String {
+        let preview = control.json(&["preview", "p"]).unwrap();
+        let told = outcomes(&preview);
+        let of = |outcome: &str| told.get(outcome).copied().unwrap_or_default();
+        assert_eq!((of("suggested"), of("failed"), of("pending")), (suggested, failed, 0), "{preview}");
+        let html = fs::read_to_string(preview["artifacts"][0].as_str().unwrap()).unwrap();
+        let sections = html.split("<section ").skip(1);
+        let is_failed = |section: &&str| section.contains("data-outcome=\"failed\"");
+        assert_eq!(sections.filter(is_failed).count() as u64, failed);
+        assert_eq!(html.matches(">9074729</mark>").count() as u64, suggested, "on their words");
+
+        let eval = control.json(&["eval", "p", "--truth", &self.truth()]).unwrap();
+        let pages = &eval["run"]["pages"];
+        assert_eq!((&pages["batch"], &pages["pending"]), (&PAGES.into(), &0.into()), "{eval}");
+        assert_eq!((&pages["suggested"], &pages["failed"]), (&suggested.into(), &failed.into()), "{eval}");
+        let imo = eval["run"]["scores"]["labels"].as_array().unwrap().iter();
+        let imo = imo.clone().find(|label| label["name"] == "IMO").unwrap_or_else(|| panic!("{eval}"));
+        assert_eq!(imo["exact"]["right"], suggested, "{eval}");
+        format!("{}{}", preview["notes"], eval["notes"])
+    }
+
+    /// The number on each page.
+    fn truth(&self) -> String {
+        let span = |page_num: i32| {
+            let broken = if BROKEN.contains(&page_num) { "sim-always-garbage" } else { "whole" };
+            let start = i32::try_from(format!("Sheet {page_num} {broken}\nIMO ").len()).unwrap();
+            TruthSpan {
+                doc_id: Some("a/b".into()),
+                page_num: Some(page_num),
+                label: Some("IMO".into()),
+                start: Some(start),
+                end: Some(start + 7),
+                run_id: Some(3),
+            }
+        };
+        let path = self.folder.path().join("truth.parquet");
+        fs::write(&path, encode(&(1..=PAGES).map(span).collect::<Vec<_>>()).unwrap()).unwrap();
+        path.display().to_string()
+    }
+
+    /// Merges the parent and those that tried its pages again in the DuckDB shell, as the script's head says.
+    fn merged_by_hand(&self) {
+        let (root, shell) = (self.root(), Shell::find().unwrap());
+        let of = |batch: &str, files: &str| format!("{root}/argilla/in/vessels_ocr_{batch}/{files}");
+        let by_hand = self.folder.path().join("by-hand.parquet").display().to_string();
+        let suggestions = ["p", "c", "c-2"].map(|batch| format!("'{}'", of(batch, "suggestions/*.parquet")));
+        let script = format!(
+            "CREATE OR REPLACE TEMP TABLE _params AS SELECT '{}' AS pages_glob, [{}] AS suggestions_glob, \
+             '{by_hand}' AS output_uri;\n.read sql/motherduck/merge_suggestions_for_argilla.sql\n",
+            of("p", "pages/*.parquet"),
+            suggestions.join(", "),
+        );
+        shell.run(&script).unwrap();
+        let [control, hand] = [of("p", "argilla_records.parquet"), by_hand]
+            .map(|file| format!("SELECT * FROM read_parquet('{file}')"));
+        shell.same(&control, &hand, "argilla_records").unwrap();
     }
 
     async fn records(&self) -> BTreeMap<i32, ArgillaRecord> {
@@ -133,6 +192,9 @@ async fn failed_pages_are_tried_again_and_each_page_is_reviewed_once() {
     let note = json(&["merge", "p"])["notes"].to_string();
     assert!(note.contains("are with batch c, which is not complete"), "{note}");
 
+    let note = stage.shown(&control, 9, 3);
+    assert_eq!(note.matches("are with batch c, which is not complete").count(), 2, "{note}");
+
     // The server has not changed: they are asked for again, not taken from the journal, and fail again.
     let asked = stage.simulator.stats("").await.unwrap().now.requests;
     let job = json(&["preannotate", "submit", "c", "--watch"]);
@@ -167,6 +229,8 @@ async fn failed_pages_are_tried_again_and_each_page_is_reviewed_once() {
         assert_eq!((record.outcome, record.run_id), (Outcome::Suggested, Some(3)));
         assert!(!record.suggestions_entities.is_empty());
     }
+    stage.merged_by_hand();
+    assert!(!stage.shown(&control, 12, 0).contains("batch c"));
     // The ledger of the parent says what it said.
     let ledger = stage.batch("p").ledger().await.unwrap();
     assert_eq!(ledger.iter().filter(|row| row.outcome == Outcome::Failed).count(), 3);
@@ -209,6 +273,8 @@ async fn a_retry_that_is_deleted_gives_the_pages_back() {
     // With another engine it would be another batch's pages.
     json(&["preannotate", "submit", "c", "--engine", "rules", "--watch"]);
     refused(&control.run(&["merge", "p"]).unwrap(), 1, "was made with another engine");
+    let note = stage.shown(&control, 9, 3);
+    assert_eq!(note.matches("batch c, which was made with another engine").count(), 2, "{note}");
     json(&["batch", "delete", "c"]);
     assert_eq!(outcomes(&json(&["merge", "p"]))["failed"], 3);
     json(&["batch", "create", "d", "--parent", "p", "--failed"]);

@@ -63,7 +63,7 @@ impl Loaded {
             notes: Vec::new(),
         };
         let (mut foreign, mut nowhere) = (0, 0);
-        for files in annotated.parts.values() {
+        for files in annotated.retried.iter().chain(annotated.parts.values()) {
             let mut ledger = annotated::rows::<LedgerRow>(ctx.store()?, &files.ledger).await?;
             while let Some(rows) = ledger.try_next().await? {
                 rows.into_iter().for_each(|row| loaded.page(row, truth));
@@ -92,14 +92,18 @@ impl Loaded {
             page.suggested.sort_by(|a, b| (a.span.start, &a.span).cmp(&(b.span.start, &b.span)));
         });
         loaded.count(annotated.counts.is_some());
+        loaded.notes.extend(annotated.note.map(|note| format!("batch {id}: {note}")));
         loaded.note_if(foreign, "suggestions were made on another text and do not count");
         loaded.note_if(nowhere, "suggestions have no place and do not count");
         Ok(loaded)
     }
 
-    /// Takes a page in if it can be scored, and counts it.
+    /// Takes a page in if it can be scored, and counts it. One that was tried again came before.
     fn page(&mut self, row: LedgerRow, truth: &Truth) {
         let id = (row.doc_id, row.page_num);
+        if !self.all.insert(id.clone()) {
+            return;
+        }
         let counts = &mut self.counts;
         let known = match row.outcome {
             Outcome::Skipped => None,
@@ -116,9 +120,8 @@ impl Loaded {
         if let Some(Known::Answers(answers)) = known {
             let (outcome, page_sha256) = (row.outcome, row.page_sha256);
             let page = Page { id: id.clone(), outcome, page_sha256, suggested: Vec::new(), answers };
-            self.pages.insert(id.clone(), page);
+            self.pages.insert(id, page);
         }
-        self.all.insert(id);
     }
 
     fn count(&mut self, complete: bool) {

@@ -3,16 +3,16 @@
 //! Memory: at most `max_pages` pages and [`MAX_TEXT`] bytes of text, with the spans of these pages. A key that has
 //! several rows is shown once, with the text that the ledger speaks of.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures::TryStreamExt;
 use proto::{
     docs::{BatchSpec, Counts, Provenance},
     hash::sha256_hex,
     ids::BatchId,
-    keys::{BatchKeys, Key, PartKind},
+    keys::{BatchKeys, PartKind},
     parquet_io::TableFile,
-    rows::{BatchPage, LedgerRow, Row, Suggestion},
+    rows::{BatchPage, LedgerRow, Outcome, Row, Suggestion},
     store::Store,
 };
 
@@ -43,6 +43,8 @@ pub(super) struct Loaded {
     pub unnamed: u64,
     /// Suggestions of shown pages that were made on another text.
     pub foreign_spans: u64,
+    /// Why another batch's outcomes of failed pages are not shown.
+    pub note: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -71,6 +73,7 @@ impl Loaded {
             counts: annotated.counts,
             unnamed: 0,
             foreign_spans: 0,
+            note: annotated.note,
         };
         let (mut text, mut rows) = (0, 0);
         for part in &parts {
@@ -79,7 +82,7 @@ impl Loaded {
             let room = max_pages.saturating_sub(loaded.pages.len());
             if room > 0 && text < MAX_TEXT {
                 let files = annotated.parts.get(part.key.as_str());
-                text += loaded.part(store, file, files, room, MAX_TEXT - text).await?;
+                text += loaded.part(store, file, files, &annotated.retried, room, MAX_TEXT - text).await?;
             } else if loaded.total > 0 {
                 break;
             }
@@ -96,6 +99,7 @@ impl Loaded {
         store: &Store,
         file: TableFile,
         annotated: Option<&PartFiles>,
+        retried: &[PartFiles],
         room: usize,
         max_text: usize,
     ) -> Result<usize, Failure> {
@@ -123,19 +127,14 @@ impl Loaded {
                 }
             }
         }
-        let (mut ledger, mut spans) = (HashMap::new(), HashMap::new());
-        if let Some(files) = annotated {
-            ledger = rows_of(store, &files.ledger, &variants, |row: &LedgerRow| {
-                (row.doc_id.clone(), row.page_num)
-            })
-            .await?;
-            spans = rows_of(store, &files.suggestions, &variants, |row: &Suggestion| {
-                (row.doc_id.to_string(), row.page_num)
-            })
-            .await?;
-        }
+        let mut made = match annotated {
+            Some(files) => Made::read(store, files, |id| variants.contains_key(id)).await?,
+            None => Made::default(),
+        };
+        made.retry(store, retried).await?;
+        let Made { mut ledger, mut spans } = made;
         for id in order {
-            let ledger = ledger.remove(&id).and_then(|rows| rows.into_iter().next());
+            let ledger = ledger.remove(&id);
             let rows = variants.remove(&id).unwrap_or_default();
             let Some(page) = spoken_of(rows, ledger.as_ref()) else { continue };
             let hash = page.text.as_deref().map(sha256_hex);
@@ -159,24 +158,57 @@ impl Loaded {
     }
 }
 
-/// The rows of a file that belong to these pages.
-async fn rows_of<R: Row + Send + 'static>(
-    store: &Store,
-    key: &Key,
-    pages: &HashMap<PageId, Vec<BatchPage>>,
-    id: impl Fn(&R) -> PageId,
-) -> Result<HashMap<PageId, Vec<R>>, Failure> {
-    let mut found: HashMap<PageId, Vec<R>> = HashMap::new();
-    let mut chunks = batch::annotated::rows::<R>(store, key).await?;
-    while let Some(chunk) = chunks.try_next().await? {
-        for row in chunk {
-            let id = id(&row);
-            if pages.contains_key(&id) {
-                found.entry(id).or_default().push(row);
+/// What was made of some pages.
+#[derive(Default)]
+struct Made {
+    ledger: HashMap<PageId, LedgerRow>,
+    spans: HashMap<PageId, Vec<Suggestion>>,
+}
+
+impl Made {
+    /// Of a part, the pages that are wanted.
+    async fn read(
+        store: &Store,
+        files: &PartFiles,
+        wanted: impl Fn(&PageId) -> bool,
+    ) -> Result<Self, Failure> {
+        let mut made = Self::default();
+        let mut rows = batch::annotated::rows::<LedgerRow>(store, &files.ledger).await?;
+        while let Some(rows) = rows.try_next().await? {
+            for row in rows {
+                let id = (row.doc_id.clone(), row.page_num);
+                if wanted(&id) {
+                    made.ledger.entry(id).or_insert(row);
+                }
             }
         }
+        let mut rows = batch::annotated::rows::<Suggestion>(store, &files.suggestions).await?;
+        while let Some(rows) = rows.try_next().await? {
+            for row in rows {
+                let id = (row.doc_id.to_string(), row.page_num);
+                if wanted(&id) {
+                    made.spans.entry(id).or_default().push(row);
+                }
+            }
+        }
+        Ok(made)
     }
-    Ok(found)
+
+    /// Pages that failed become what they are where they were tried again; the newest file comes first.
+    async fn retry(&mut self, store: &Store, retried: &[PartFiles]) -> Result<(), Failure> {
+        let failed = self.ledger.values().filter(|row| row.outcome == Outcome::Failed);
+        let mut failed: HashSet<PageId> = failed.map(|row| (row.doc_id.clone(), row.page_num)).collect();
+        for files in retried {
+            if failed.is_empty() {
+                break;
+            }
+            let made = Self::read(store, files, |id| failed.contains(id)).await?;
+            failed.retain(|id| !made.ledger.contains_key(id));
+            self.ledger.extend(made.ledger);
+            self.spans.extend(made.spans);
+        }
+        Ok(())
+    }
 }
 
 /// Of several rows with one key, the one whose text the ledger names.

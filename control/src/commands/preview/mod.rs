@@ -173,6 +173,7 @@ fn notes(loaded: &Loaded, undrawn: u64) -> Vec<String> {
     if loaded.counts.is_none() {
         notes.push("the batch is not complete: pages marked pending have no outcome yet".to_owned());
     }
+    notes.extend(loaded.note.clone());
     if loaded.unnamed > 0 {
         notes.push(format!("{} rows have no document or page number and are not shown", loaded.unnamed));
     }
