@@ -55,7 +55,7 @@ pub enum ServeError {
     Listen { address: SocketAddr, source: io::Error },
     #[error("cannot write the port file {path}: {source}", path = .path.display())]
     PortFile { path: PathBuf, source: io::Error },
-    /// What jobs do can no longer be kept: the daemon ends rather than promise it.
+    /// What jobs do cannot be kept: the daemon ends rather than promise it.
     #[error(transparent)]
     Jobs(#[from] JobStoreError),
     #[error("the gRPC server ended: {0}")]
@@ -82,6 +82,8 @@ impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
         match error {
             ServeError::Server(_) => Self::Job(error.to_string()),
+            // Whoever starts it again may find that there is room.
+            ServeError::Jobs(ref jobs) if jobs.may_pass() => Self::Unreachable(error.to_string()),
             other => Self::config(other),
         }
     }

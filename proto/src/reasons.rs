@@ -28,9 +28,11 @@ pub const TOO_MANY_CALLERS: &str = "TOO_MANY_CALLERS";
 pub const MESSAGE_TOO_LARGE: &str = "MESSAGE_TOO_LARGE";
 /// DATA_LOSS: files that are not what they must be.
 pub const BAD_DATA: &str = "BAD_DATA";
-/// UNAVAILABLE: the agent ends. With `RetryInfo`, as the next two.
+/// UNAVAILABLE: the agent ends. With `RetryInfo`, as the next three.
 pub const DRAINING: &str = "DRAINING";
 pub const STORE_UNREACHABLE: &str = "STORE_UNREACHABLE";
 pub const MODEL_SERVER_AWAY: &str = "MODEL_SERVER_AWAY";
-/// INTERNAL: a mistake of the agent, or its disk.
+/// The disk under the agent's state folder takes no change: it is full, or away.
+pub const STATE_UNWRITABLE: &str = "STATE_UNWRITABLE";
+/// INTERNAL: a mistake of the agent, or a broken file of its state.
 pub const INTERNAL: &str = "INTERNAL";

@@ -171,12 +171,12 @@ impl Meter {
         self.progress.send_modify(|progress| progress.model.replayed += 1);
     }
 
+    /// Why answers are not kept; empty while they are.
     pub fn journal_off(&self, why: String) {
-        self.progress.send_if_modified(|progress| {
-            let news = progress.model.journal_off != why;
-            progress.model.journal_off = why;
-            news
-        });
+        // Asked with each answer: a look costs less than a change.
+        if self.progress.borrow().model.journal_off != why {
+            self.progress.send_modify(|progress| progress.model.journal_off = why);
+        }
     }
 
     /// The model server is away: since the first word of it, and for the latest reason.

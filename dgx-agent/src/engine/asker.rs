@@ -154,9 +154,7 @@ impl Asker {
         let (Some(journal), Some(turn)) = (&self.server.journal, turn) else { return };
         turn.tell(&kept);
         journal.keep(turn.key(), kept).await;
-        if let Some(why) = journal.trouble() {
-            meter.journal_off(why);
-        }
+        meter.journal_off(journal.trouble().unwrap_or_default());
     }
 
     /// A first try is not yet a retry.

@@ -128,6 +128,9 @@ impl IntoStatus for JobError {
                 refusal.with("batch_id", batch).with("state", state)
             }
             Self::Draining => return draining(&self),
+            Self::Store(error) if error.may_pass() => {
+                refusal(Code::Unavailable, reasons::STATE_UNWRITABLE).retry_after(LATER)
+            }
             Self::Store(_) => refusal(Code::Internal, reasons::INTERNAL),
         }
         .status()

@@ -6,7 +6,8 @@
 //!             │                         │
 //!             └──────► store (disk) ◄───┘
 //! ```
-//! - A change is on disk before anybody is told; only progress between two commits lives in memory alone.
+//! - A change is on disk before anybody is told; only progress between two commits lives in memory alone. A disk that takes
+//!   nothing is waited for: no run ends for it.
 //! - A job is about a kilobyte, and the book holds all of them.
 //! - The functions of [`Jobs`] wait for the disk: async callers go through [`on_disk`].
 
@@ -258,20 +259,22 @@ impl Jobs {
         self.queued.notify_one();
     }
 
-    /// Takes over how far the run is; durable where a part was committed since.
-    fn advance(&self, batch: &BatchId, progress: JobProgress) -> Result<(), JobStoreError> {
+    /// Takes over how far the run is; durable where a part was committed since, if the disk takes it: after a restart
+    /// it is found out anew.
+    fn advance(&self, batch: &BatchId, progress: JobProgress) {
         let book = self.book();
-        let Some(sender) = book.jobs.get(batch) else { return Ok(()) };
+        let Some(sender) = book.jobs.get(batch) else { return };
         let mut job = sender.borrow().as_ref().clone();
         let committed = job.progress.parts_committed;
         if !job.advance(progress) {
-            return Ok(());
+            return;
         }
-        if job.progress.parts_committed > committed {
-            self.store.save(&job)?;
+        if job.progress.parts_committed > committed
+            && let Err(error) = self.store.save(&job)
+        {
+            tracing::warn!(%batch, %error, "how far the job is, is not on disk");
         }
         sender.send_replace(Arc::new(job));
-        Ok(())
     }
 
     fn change(&self, book: &mut Book, batch: &BatchId, event: Event) -> Result<Arc<Job>, JobError> {

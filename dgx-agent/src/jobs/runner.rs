@@ -1,11 +1,13 @@
 //! Runs the jobs, some at once, until the daemon drains.
 //!
-//! A service that is away is waited for, without an end: the job says since when and why. Draining tells the runs to
-//! stop and waits for them a bounded time; the jobs stay RUNNING on disk, for the next start.
+//! A service that is away is waited for, without an end, and so is a disk that takes no change: the job says since when and
+//! why. Draining tells the runs to stop and waits for them a bounded time; the jobs stay RUNNING on disk, for the next
+//! start.
 
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use proto::ids::BatchId;
 use tokio::{
     sync::watch,
     task::{JoinError, JoinHandle, JoinSet},
@@ -14,7 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Jobs,
+    JobError, Jobs,
     event::Event,
     job::{Identity, Job, JobProgress, Waiting},
     on_disk,
@@ -27,6 +29,9 @@ use crate::batch::{BatchError, Progress, Stop};
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// Between two tries to put a change on a disk that is full.
+const DISK_PAUSE: Duration = Duration::from_secs(1);
+
 /// Progress is passed on no more often: a page may take less than a millisecond.
 const TELL_EVERY: Duration = Duration::from_millis(100);
 
@@ -36,7 +41,7 @@ const ABORT: Duration = Duration::from_secs(2);
 /// Longest reason that is kept, in characters.
 const MAX_REASON: usize = 4000;
 
-/// Runs jobs until the daemon drains, or until the store fails: then nothing can be promised any more.
+/// Runs jobs until the daemon drains, or until their store is broken: then nothing can be promised any more.
 pub struct Runner<W> {
     pub jobs: Arc<Jobs>,
     pub work: Arc<W>,
@@ -69,12 +74,16 @@ impl<W: Work> Runner<W> {
             let queued = self.jobs.queued.notified();
             while runs.len() < self.at_once {
                 let stop = Stop { drain: drain.child_token(), now: self.now.child_token() };
-                let taken = on_disk(&self.jobs, {
+                let taken = self.on_disk(None, {
                     let stop = stop.clone();
-                    move |jobs| jobs.take(&stop)
+                    move |jobs| match jobs.take(&stop) {
+                        Err(JobError::Store(error)) => Err(error),
+                        // Refused: it was cancelled between the look and the start.
+                        taken => Ok(taken.ok().flatten()),
+                    }
                 });
-                match taken.await {
-                    Ok(Some(job)) => {
+                match taken.await? {
+                    Some(job) => {
                         let runner = self.clone();
                         runs.spawn(async move {
                             let ended = runner.run_job(&job, stop).await;
@@ -82,9 +91,7 @@ impl<W: Work> Runner<W> {
                             ended
                         });
                     }
-                    Err(super::JobError::Store(error)) => return Err(error),
-                    // Refused: it was cancelled between the look and the start.
-                    Ok(None) | Err(_) => break,
+                    None => break,
                 }
             }
             tokio::select! {
@@ -113,9 +120,9 @@ impl<W: Work> Runner<W> {
                 Event::Fail(short(&error.to_string()))
             }
         };
-        let told = on_disk(&self.jobs, {
+        let told = self.on_disk(Some(&batch), {
             let batch = batch.clone();
-            move |jobs| jobs.tell(&batch, event)
+            move |jobs| jobs.tell(&batch, event.clone())
         });
         if let Some(job) = told.await? {
             tracing::info!(%batch, state = %job.state, "the job ends");
@@ -142,7 +149,7 @@ impl<W: Work> Runner<W> {
                 (pause, away_since) = (FIRST_PAUSE, None);
             }
             let since = *away_since.get_or_insert_with(self.jobs.clock);
-            self.wait_shown(job, since, reason).await?;
+            self.wait_shown(&job.batch, since, reason).await;
             tokio::select! {
                 () = time::sleep(pause) => pause = LONGEST_PAUSE.min(pause * 2),
                 () = stop.told() => return Ok(Err(BatchError::Cancelled)),
@@ -150,23 +157,45 @@ impl<W: Work> Runner<W> {
         }
     }
 
-    async fn wait_shown(
-        &self,
-        job: &Arc<Job>,
-        since: DateTime<Utc>,
-        reason: String,
-    ) -> Result<(), JobStoreError> {
-        let batch = job.batch.clone();
+    async fn wait_shown(&self, batch: &BatchId, since: DateTime<Utc>, reason: String) {
+        let batch = batch.clone();
         on_disk(&self.jobs, move |jobs| {
-            let Ok(job) = jobs.get(&batch) else { return Ok(()) };
+            let Ok(job) = jobs.get(&batch) else { return };
             let progress = JobProgress {
                 waiting: Some(Waiting { since, reason }),
                 in_flight: 0,
                 ..job.progress.clone()
             };
-            jobs.advance(&batch, progress)
+            jobs.advance(&batch, progress);
         })
-        .await
+        .await;
+    }
+
+    /// Has a change made of the book, however long the disk takes none; a drain does not wait for it. `batch`: whose job
+    /// says so meanwhile.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        batch: Option<&BatchId>,
+        change: impl Fn(&Jobs) -> Result<T, JobStoreError> + Clone + Send + 'static,
+    ) -> Result<T, JobStoreError> {
+        let mut since = None;
+        loop {
+            let error = match on_disk(&self.jobs, change.clone()).await {
+                Err(error) if error.may_pass() => error,
+                ended => return ended,
+            };
+            if since.is_none() {
+                tracing::error!(%error, "jobs wait for the disk");
+            }
+            let since = *since.get_or_insert_with(self.jobs.clock);
+            if let Some(batch) = batch {
+                self.wait_shown(batch, since, error.to_string()).await;
+            }
+            tokio::select! {
+                () = time::sleep(DISK_PAUSE) => {}
+                () = self.jobs.drain.cancelled() => return Err(error),
+            }
+        }
     }
 
     /// One try; None when it was stopped, or did not end in time after it was told to.
@@ -176,7 +205,7 @@ impl<W: Work> Runner<W> {
         stop: &Stop,
     ) -> Result<Option<Result<(), BatchError>>, JobStoreError> {
         let batch = job.batch.clone();
-        let labelset = on_disk(&self.jobs, move |jobs| jobs.labelset_of(&batch)).await?;
+        let labelset = self.on_disk(Some(&job.batch), move |jobs| jobs.labelset_of(&batch)).await?;
         let planned = tokio::select! {
             planned = self.work.plan(&job.batch, &job.ask, labelset) => planned,
             () = stop.told() => return Ok(None),
@@ -192,9 +221,9 @@ impl<W: Work> Runner<W> {
         }
         let batch = job.batch.clone();
         let lent = W::lent(&plan).map(str::to_owned);
-        let heard = on_disk(&self.jobs, move |jobs| {
-            lent.map_or(Ok(()), |toml| jobs.keep_labelset(&toml))?;
-            jobs.tell(&batch, Event::Identified(identity))
+        let heard = self.on_disk(Some(&job.batch), move |jobs| {
+            lent.as_deref().map_or(Ok(()), |toml| jobs.keep_labelset(toml))?;
+            jobs.tell(&batch, Event::Identified(identity.clone()))
         });
         let heard = heard.await?;
         if heard.is_none() {
@@ -247,14 +276,14 @@ impl<W: Work> Runner<W> {
                         weight = asked;
                     }
                     match progress.has_changed() {
-                        Ok(true) => self.advance(job, &mut progress).await?,
+                        Ok(true) => self.advance(job, &mut progress).await,
                         Ok(false) => {}
                         Err(_) => open = false,
                     }
                 }
             }
         };
-        self.advance(job, &mut progress).await?;
+        self.advance(job, &mut progress).await;
         Ok(Some(ended.unwrap_or_else(|panic| {
             Err(BatchError::Internal(format!(
                 "the run of batch {} broke ({panic}): retry the job, and report this",
@@ -263,19 +292,15 @@ impl<W: Work> Runner<W> {
         })))
     }
 
-    async fn advance(
-        &self,
-        job: &Arc<Job>,
-        progress: &mut watch::Receiver<Progress>,
-    ) -> Result<(), JobStoreError> {
+    async fn advance(&self, job: &Arc<Job>, progress: &mut watch::Receiver<Progress>) {
         let latest = progress.borrow_and_update().clone();
         // The empty first value says nothing: what an earlier run committed is still true.
         if latest == Progress::default() {
-            return Ok(());
+            return;
         }
         let latest = JobProgress::from(&latest);
         let batch = job.batch.clone();
-        on_disk(&self.jobs, move |jobs| jobs.advance(&batch, latest)).await
+        on_disk(&self.jobs, move |jobs| jobs.advance(&batch, latest)).await;
     }
 }
 

@@ -1,12 +1,14 @@
 //! Jobs on disk: one redb file in the state folder, one row a job, each change durable before it is told.
 //!
-//! The file is locked while it is open, so that two daemons never run the same jobs.
+//! The file is locked while it is open, so that two daemons never run the same jobs. After an error it is opened again by
+//! the next call: a disk that was full takes the change then.
 
 use std::{
     fs::{self, DirBuilder},
     io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use proto::{hash::sha256_hex, ids::BatchId};
@@ -29,16 +31,30 @@ pub enum JobStoreError {
     InUse { folder: PathBuf },
     #[error("the state folder {folder} cannot be used: {source}; pass another --state-dir", folder = .folder.display())]
     Folder { folder: PathBuf, source: io::Error },
-    #[error("{file} cannot be read or written: {source}", file = .file.display())]
-    Database { file: PathBuf, source: Box<redb::Error> },
+    #[error("{file} cannot be read or written: {source}; once the disk takes it, it goes on by itself", file = .file.display())]
+    Disk { file: PathBuf, source: Box<redb::Error> },
+    #[error("{file} is broken: {source}; move it away and submit the batches again: what is committed is not done twice", file = .file.display())]
+    Broken { file: PathBuf, source: Box<redb::Error> },
     #[error("{file} holds a job for batch {batch} that this version cannot read: {source}; move the file away and submit the batch again", file = .file.display())]
     Row { file: PathBuf, batch: String, source: serde_json::Error },
+}
+
+impl JobStoreError {
+    /// A disk that is full or away now may not be so later.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Disk { .. } => true,
+            Self::Folder { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            _ => false,
+        }
+    }
 }
 
 /// The jobs of one daemon.
 #[derive(Debug)]
 pub struct JobStore {
-    database: Database,
+    /// None after an error: redb takes no more from a file that failed it once.
+    database: Mutex<Option<Database>>,
     file: PathBuf,
 }
 
@@ -48,14 +64,10 @@ impl JobStore {
         let file = folder.join(FILE);
         prepare(folder, &file)
             .map_err(|source| JobStoreError::Folder { folder: folder.to_owned(), source })?;
-        let database = Database::create(&file).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => JobStoreError::InUse { folder: folder.to_owned() },
-            other => JobStoreError::Database { file: file.clone(), source: Box::new(other.into()) },
-        })?;
-        let store = Self { database, file };
+        let store = Self { database: Mutex::default(), file };
         // So that reading finds the table.
-        store.tried(|| {
-            let change = store.database.begin_write()?;
+        store.tried(|database| {
+            let change = database.begin_write()?;
             change.open_table(JOBS)?;
             change.open_table(LABELSETS)?;
             change.commit()?;
@@ -66,8 +78,8 @@ impl JobStore {
 
     /// Every job, in no order.
     pub fn load(&self) -> Result<Vec<Job>, JobStoreError> {
-        let rows = self.tried(|| {
-            let table = self.database.begin_read()?.open_table(JOBS)?;
+        let rows = self.tried(|database| {
+            let table = database.begin_read()?.open_table(JOBS)?;
             let mut rows = Vec::new();
             for row in table.iter()? {
                 let (batch, json) = row?;
@@ -92,8 +104,8 @@ impl JobStore {
             batch: job.batch.to_string(),
             source,
         })?;
-        self.tried(|| {
-            let change = self.database.begin_write()?;
+        self.tried(|database| {
+            let change = database.begin_write()?;
             change.open_table(JOBS)?.insert(job.batch.as_str(), json.as_slice())?;
             change.commit()?;
             Ok(())
@@ -102,8 +114,8 @@ impl JobStore {
 
     /// Gone once this returns.
     pub fn remove(&self, batch: &BatchId) -> Result<(), JobStoreError> {
-        self.tried(|| {
-            let change = self.database.begin_write()?;
+        self.tried(|database| {
+            let change = database.begin_write()?;
             change.open_table(JOBS)?.remove(batch.as_str())?;
             change.commit()?;
             Ok(())
@@ -116,8 +128,8 @@ impl JobStore {
         if self.labelset(&sha256)?.is_some() {
             return Ok(());
         }
-        self.tried(|| {
-            let change = self.database.begin_write()?;
+        self.tried(|database| {
+            let change = database.begin_write()?;
             change.open_table(LABELSETS)?.insert(sha256.as_str(), toml)?;
             change.commit()?;
             Ok(())
@@ -125,14 +137,54 @@ impl JobStore {
     }
 
     pub fn labelset(&self, sha256: &str) -> Result<Option<String>, JobStoreError> {
-        self.tried(|| {
-            let table = self.database.begin_read()?.open_table(LABELSETS)?;
+        self.tried(|database| {
+            let table = database.begin_read()?.open_table(LABELSETS)?;
             Ok(table.get(sha256)?.map(|toml| toml.value().to_owned()))
         })
     }
 
-    fn tried<T>(&self, work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, JobStoreError> {
-        work().map_err(|source| JobStoreError::Database { file: self.file.clone(), source: Box::new(source) })
+    fn tried<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, JobStoreError> {
+        let mut held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = match held.take() {
+            Some(database) => database,
+            None => self.opened()?,
+        };
+        let done = work(&database).map_err(|error| self.error(error))?;
+        *held = Some(database);
+        Ok(done)
+    }
+
+    fn opened(&self) -> Result<Database, JobStoreError> {
+        let is_new = fs::metadata(&self.file).is_ok_and(|file| file.len() == 0);
+        // A file that was tampered with may make redb panic.
+        let opened = std::panic::catch_unwind(|| Database::create(&self.file));
+        let broken = |_| self.error(redb::Error::Corrupted("it cannot be opened".into()));
+        let opened = opened.map_err(broken)?.map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => {
+                let folder = self.file.parent().unwrap_or(&self.file).to_owned();
+                JobStoreError::InUse { folder }
+            }
+            other => self.error(other.into()),
+        });
+        if is_new && let Err(JobStoreError::Disk { .. }) = opened {
+            // What there was room for would be taken for a broken file.
+            let _ = fs::File::options().write(true).truncate(true).open(&self.file);
+        }
+        opened
+    }
+
+    fn error(&self, source: redb::Error) -> JobStoreError {
+        let (file, source) = (self.file.clone(), Box::new(source));
+        match source.as_ref() {
+            // redb's words for a file that is not its own, or ends too early.
+            redb::Error::Io(error)
+                if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+            {
+                JobStoreError::Broken { file, source }
+            }
+            redb::Error::Io(_) | redb::Error::PreviousIo => JobStoreError::Disk { file, source },
+            _ => JobStoreError::Broken { file, source },
+        }
     }
 }
 
@@ -214,7 +266,8 @@ mod tests {
         assert!(error.contains("file/state"), "{error}");
         fs::write(folder.path().join(FILE), "not a database, but longer than its header".repeat(100))
             .expect("written");
-        let error = JobStore::open(folder.path()).expect_err("foreign").to_string();
-        assert!(error.contains(FILE), "{error}");
+        let error = JobStore::open(folder.path()).expect_err("foreign");
+        assert!(matches!(error, JobStoreError::Broken { .. }) && !error.may_pass(), "{error:?}");
+        assert!(error.to_string().contains(FILE) && error.to_string().contains("move it away"), "{error}");
     }
 }

@@ -7,8 +7,8 @@
 //! ```
 //! - Only what was of use is kept; a failure is asked again.
 //! - It holds words of pages: folder and files are their owner's alone.
-//! - It is a convenience and never a reason to fail: a full disk or a folder in use turns it off, a file that is broken is
-//!   set aside. Both are told once.
+//! - It is a convenience and never a reason to fail: a full disk or a folder in use turns it off until that is over, a file
+//!   that is broken is set aside. Both are told once.
 //! - Bounded: when the newest segment is full the oldest is deleted, so nothing has to be compacted.
 
 mod segment;
@@ -101,8 +101,12 @@ impl Journal {
 
     /// Opens the journal of a folder, of at most `keep` bytes. One that cannot be opened is off, and says why.
     pub async fn open(folder: &Path, keep: u64) -> Self {
+        Self::opened(folder, keep, shelf::LOOK_AGAIN).await
+    }
+
+    async fn opened(folder: &Path, keep: u64, look_again: Duration) -> Self {
         let folder = folder.to_owned();
-        let shelf = match spawn_blocking(move || Shelf::open(&folder, keep)).await {
+        let shelf = match spawn_blocking(move || Shelf::open(&folder, keep, look_again)).await {
             Ok(shelf) => Arc::new(shelf),
             Err(panic) => Arc::new(Shelf::off(&format!("it could not be opened ({panic})"))),
         };
@@ -134,7 +138,7 @@ impl Journal {
 
     /// Keeps an answer, soon; waits while the disk is behind.
     pub async fn keep(&self, key: Key, answer: Kept) {
-        if self.trouble().is_some() {
+        if !self.inner.shelf.may_keep() {
             return;
         }
         let queue = self.writer().as_ref().map(|writer| writer.queue.clone());
@@ -147,7 +151,7 @@ impl Journal {
         }
     }
 
-    /// Why nothing is kept any more.
+    /// Why nothing is kept now.
     pub fn trouble(&self) -> Option<String> {
         self.inner.shelf.trouble()
     }

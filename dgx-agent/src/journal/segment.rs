@@ -60,13 +60,18 @@ impl Segment {
     pub fn open(path: &Path, number: u64) -> Result<Self, Fault> {
         let file = fs::File::options().read(true).append(true).create(true).mode(MODE).open(path)?;
         file.set_permissions(fs::Permissions::from_mode(MODE))?;
+        let is_new = file.metadata()?.len() == 0;
         drop(file);
         let open = || Builder::new().set_cache_size(CACHE_BYTES).create(path);
         // A file that was tampered with may make redb panic.
         let database = std::panic::catch_unwind(open)
             .map_err(|_| Fault::Broken("it cannot be opened".to_owned()))?
-            .map_err(Error::from)?;
-        Ok(Self { number, path: path.to_owned(), database })
+            .map_err(|error| Fault::from(Error::from(error)));
+        if is_new && let Err(Fault::Disk(_)) = database {
+            // What there was room for would be taken for a broken one.
+            let _ = fs::remove_file(path);
+        }
+        Ok(Self { number, path: path.to_owned(), database: database? })
     }
 
     pub fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, Fault> {

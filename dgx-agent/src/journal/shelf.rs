@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -17,6 +18,8 @@ const SEGMENTS: u64 = 4;
 /// Written together; a segment is looked at for its size in between.
 const COMMIT_BYTES: usize = 1 << 20;
 const FOLDER_MODE: u32 = 0o700;
+/// A disk that took nothing is looked at again after so long.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// The last broken segment, for whoever wants to know why; the one before it is overwritten.
 const ASIDE: &str = "set-aside.redb";
 /// Of zstd: the fastest.
@@ -30,22 +33,31 @@ pub(super) struct Shelf {
     keep: u64,
     /// Oldest first; the last one is written. Whoever reads has its own hold of them.
     segments: RwLock<Arc<Vec<Arc<Segment>>>>,
-    trouble: Mutex<Option<String>>,
+    trouble: Mutex<Option<Trouble>>,
+    look_again: Duration,
+}
+
+/// Why nothing is kept.
+#[derive(Debug)]
+struct Trouble {
+    why: String,
+    /// When it may be over; None: not as long as the agent lives.
+    until: Option<Instant>,
 }
 
 impl Shelf {
     pub fn off(why: &str) -> Self {
-        let shelf = Self::new(PathBuf::new(), 0);
-        shelf.turn_off(why);
+        let shelf = Self::new(PathBuf::new(), 0, LOOK_AGAIN);
+        shelf.turn_off(why, false);
         shelf
     }
 
-    fn new(folder: PathBuf, keep: u64) -> Self {
-        Self { folder, keep, segments: RwLock::default(), trouble: Mutex::default() }
+    fn new(folder: PathBuf, keep: u64, look_again: Duration) -> Self {
+        Self { folder, keep, segments: RwLock::default(), trouble: Mutex::default(), look_again }
     }
 
-    pub fn open(folder: &Path, keep: u64) -> Self {
-        let shelf = Self::new(folder.to_owned(), keep);
+    pub fn open(folder: &Path, keep: u64, look_again: Duration) -> Self {
+        let shelf = Self::new(folder.to_owned(), keep, look_again);
         if let Err(fault) = shelf.fill() {
             shelf.suffer(fault, None);
         }
@@ -78,7 +90,29 @@ impl Shelf {
     }
 
     pub fn trouble(&self) -> Option<String> {
-        self.lock_trouble().clone()
+        let folder = self.folder.display();
+        self.lock_trouble().as_ref().map(|trouble| format!("the journal in {folder} is off: {}", trouble.why))
+    }
+
+    /// Whether an answer may find a place: there is no trouble, or it may be over.
+    pub fn may_keep(&self) -> bool {
+        self.lock_trouble().as_ref().is_none_or(Trouble::may_be_over)
+    }
+
+    /// Opens the files again once the trouble may be over; whether there is none.
+    fn is_on(&self) -> bool {
+        match self.lock_trouble().as_ref() {
+            None => return true,
+            Some(trouble) if !trouble.may_be_over() => return false,
+            Some(_) => {}
+        }
+        if let Err(fault) = self.fill() {
+            self.suffer(fault, None);
+            return false;
+        }
+        tracing::info!(folder = %self.folder.display(), "the journal is on again");
+        *self.lock_trouble() = None;
+        true
     }
 
     /// None as well where what is there cannot be read: it is asked for again then.
@@ -116,7 +150,7 @@ impl Shelf {
     fn commit(&self, answers: &[(Key, Vec<u8>)]) {
         // Once more where the segment turned out to be broken.
         for _ in 0..2 {
-            if self.trouble().is_some() {
+            if !self.is_on() {
                 return;
             }
             match self.newest().map(|newest| (newest.put(answers), newest)) {
@@ -163,14 +197,14 @@ impl Shelf {
                 self.swap(|held| held.retain(|other| !Arc::ptr_eq(other, segment)));
                 self.set_aside(&segment.path, &why);
             }
-            (Fault::InUse, _) => self.turn_off("another dgx-agent has its folder open"),
-            (Fault::Disk(why) | Fault::Broken(why), _) => self.turn_off(&why),
+            (Fault::InUse, _) => self.turn_off("another dgx-agent has its folder open", true),
+            (Fault::Disk(why) | Fault::Broken(why), _) => self.turn_off(&why, true),
         }
     }
 
     /// Something broke in the middle of reading or writing: no segment can be told from another.
     pub fn distrust(&self) {
-        self.turn_off("redb broke over it: see the log");
+        self.turn_off("redb broke over it: see the log", false);
     }
 
     fn set_aside(&self, path: &Path, why: &str) {
@@ -181,15 +215,16 @@ impl Shelf {
         }
     }
 
-    fn turn_off(&self, why: &str) {
+    fn turn_off(&self, why: &str, may_pass: bool) {
         let mut trouble = self.lock_trouble();
         if trouble.is_none() {
             let folder = self.folder.display();
-            tracing::warn!(%folder, why, "the journal is off: answers are not kept from now on");
-            *trouble = Some(format!("the journal in {folder} is off: {why}"));
-            drop(trouble);
-            self.close();
+            tracing::warn!(%folder, why, "the journal is off: answers are not kept for now");
         }
+        let until = may_pass.then(|| Instant::now() + self.look_again);
+        *trouble = Some(Trouble { why: why.to_owned(), until });
+        drop(trouble);
+        self.close();
     }
 
     pub fn close(&self) {
@@ -211,8 +246,14 @@ impl Shelf {
         *held = Arc::new(changed);
     }
 
-    fn lock_trouble(&self) -> MutexGuard<'_, Option<String>> {
+    fn lock_trouble(&self) -> MutexGuard<'_, Option<Trouble>> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Trouble {
+    fn may_be_over(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
     }
 }
 

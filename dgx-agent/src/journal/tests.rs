@@ -49,6 +49,36 @@ async fn what_was_kept_is_there_after_a_restart_and_the_owners_alone() {
     assert!(Journal::of(state.path(), 0).await.is_none());
 }
 
+/// Kept, and not waiting any more.
+async fn keep_now(journal: &Journal, number: u8) {
+    journal.keep(key(number), kept("a")).await;
+    while !those(&journal.inner.waiting).is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn it_is_on_again_once_the_trouble_is_over() {
+    let state = tempfile::tempdir().expect("a folder");
+    let file = state.path().join("file");
+    fs::write(&file, "x").expect("written");
+    let journal = Journal::opened(&file, KEEP, Duration::ZERO).await;
+    keep_now(&journal, 1).await;
+    assert!(journal.trouble().expect("a file").contains("is off"));
+    fs::remove_file(&file).expect("removed");
+    keep_now(&journal, 2).await;
+    assert_eq!(journal.trouble(), None);
+    assert_eq!((journal.recall(key(1)).await, journal.recall(key(2)).await), (None, Some(kept("a"))));
+
+    let patient = Journal::open(&state.path().join("file"), KEEP).await;
+    assert!(patient.trouble().expect("in use").contains("another dgx-agent"));
+    journal.close().await;
+    keep_now(&patient, 3).await;
+    assert!(patient.trouble().is_some(), "not yet");
+    let other = Journal::opened(&state.path().join("file"), KEEP, Duration::ZERO).await;
+    assert_eq!(other.recall(key(2)).await, Some(kept("a")));
+}
+
 #[tokio::test]
 async fn a_folder_in_use_or_of_another_kind_turns_it_off() {
     let state = tempfile::tempdir().expect("a folder");

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use anyhow::Result;
 
-use super::process::Process;
+use super::{process::Process, small_disk::SmallDisk};
 use crate::ollama_sim::{Moment, Stats};
 
 /// `dgx-agent serve` over a root.
@@ -23,6 +23,19 @@ impl Agent {
             command.arg("--state-dir").arg(work.join("state")).args(args);
             command.envs(env.iter().copied());
         })?;
+        let url = format!("http://{}", process.address(&port_file)?);
+        Ok(Self { process, url })
+    }
+
+    /// The same where a small disk is mounted; its log and its port file lie in `work`.
+    pub fn start_on(disk: &SmallDisk, root: &Path, state: &Path, work: &Path, args: &[&str]) -> Result<Self> {
+        fs::create_dir_all(work)?;
+        let port_file = work.join("dgx-agent.port");
+        let _ = fs::remove_file(&port_file);
+        let mut command = disk.command("dgx-agent")?;
+        command.args(["serve", "--listen", "127.0.0.1:0", "--root"]).arg(root);
+        command.arg("--state-dir").arg(state).arg("--port-file").arg(&port_file).args(args);
+        let mut process = Process::spawn("dgx-agent", command, &work.join("dgx-agent.log"))?;
         let url = format!("http://{}", process.address(&port_file)?);
         Ok(Self { process, url })
     }

@@ -27,6 +27,7 @@ mod control_jobs;
 mod corpus;
 mod doctor;
 mod eval;
+mod full_disk;
 mod infer_bounds;
 mod infer_server;
 mod journal;
