@@ -16,6 +16,7 @@ pub mod commands;
 pub mod config;
 pub mod env;
 pub mod error;
+pub mod memory;
 pub mod telemetry;
 
 pub mod batch;

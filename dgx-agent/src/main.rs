@@ -7,10 +7,11 @@ use dgx_agent::{
     cli::{Cli, Command},
     commands,
     error::Failure,
-    telemetry,
+    memory, telemetry,
 };
 
 fn main() -> ExitCode {
+    memory::bound();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
