@@ -82,15 +82,16 @@ SECONDS ?= 600
 fuzz: library ## Parse, ground, chunk and labelset on made-up inputs, SECONDS=600 of each
 	@$(CARGO) run --quiet --release --bin fuzz $(FEATURES) -- all $(SECONDS)
 
-soak: build ## What takes long: the commit protocol in every order, 500 faulty stores, 200 kills of one agent and of three
-	@$(CARGO) test --package dgx-agent --lib $(FEATURES) -- --ignored --nocapture model
-	@$(CARGO) test --package e2e --test it $(FEATURES) -- --ignored --nocapture --test-threads=1 agent_store agent_share
+# The tests of the soaks as they are, over an agent and a simulator as they are released: an unoptimised agent is slow.
+RELEASED = $$($(CARGO) metadata --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')/release
+SOAK = E2E_BINARIES="$(RELEASED)" $(CARGO) test --workspace --test it $(FEATURES) -- --ignored --nocapture --test-threads=1
 
-soak-million: build ## 1,000,000 pages by the rules, 100,000 through a simulated model server: memory, and a kill in the middle
-	@$(CARGO) build --profile bench --package dgx-agent
-	@folder=$$($(CARGO) metadata --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/'); \
-	 E2E_BINARIES="$$folder/release" $(CARGO) test --package e2e --test it $(FEATURES) -- --ignored --nocapture \
-	 --test-threads=1 agent_long
+soak: build bench-build ## What takes long: the commit protocol in every order, 500 faulty stores, 200 kills of one agent and of three
+	@$(CARGO) test --workspace --lib $(FEATURES) -- --ignored --nocapture batch::model
+	@$(SOAK) agent_store agent_share
+
+soak-million: build bench-build ## 1,000,000 pages by the rules, 100,000 through a simulated model server: memory, and a kill in the middle
+	@$(SOAK) agent_long
 
 clean: ## Remove what the demo made
 	@rm -rf .demo

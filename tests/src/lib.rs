@@ -23,3 +23,12 @@ pub mod ollama_double;
 pub mod ollama_sim;
 pub mod played;
 pub mod sme;
+
+/// How long a soak is: `SOAK_` and the name in the environment, to see in short that it works; else as it is meant.
+///
+/// # Panics
+/// When what is there is no number.
+pub fn soak(name: &str, meant: usize) -> usize {
+    let asked = std::env::var(format!("SOAK_{name}"));
+    asked.ok().map_or(meant, |number| number.parse().expect("a number"))
+}

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use e2e::long_run::{LongRun, Report, long_run};
+use e2e::{
+    long_run::{LongRun, Report, long_run},
+    soak,
+};
 
 async fn through(run: LongRun) -> Report {
     let folder = tempfile::tempdir().unwrap();
     long_run(folder.path(), run).await.unwrap()
-}
-
-fn pages(default: usize) -> usize {
-    std::env::var("SOAK_PAGES").ok().map_or(default, |pages| pages.parse().unwrap())
 }
 
 fn holds(report: &Report) {
@@ -33,7 +32,7 @@ async fn a_run_that_is_killed_in_the_middle_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes a quarter of an hour: make soak-million"]
 async fn a_million_pages_by_the_rules() {
-    let report = through(LongRun { pages: pages(1_000_000), part_pages: 500, model: false }).await;
+    let report = through(LongRun { pages: soak("PAGES", 1_000_000), part_pages: 500, model: false }).await;
     println!("{report}");
     holds(&report);
 }
@@ -42,7 +41,8 @@ async fn a_million_pages_by_the_rules() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes a quarter of an hour: make soak-million"]
 async fn a_hundred_thousand_pages_through_a_model_server() {
-    let report = through(LongRun { pages: pages(1_000_000) / 10, part_pages: 250, model: true }).await;
+    let report =
+        through(LongRun { pages: soak("PAGES", 1_000_000) / 10, part_pages: 250, model: true }).await;
     println!("{report}");
     holds(&report);
 }

@@ -9,6 +9,7 @@ use e2e::{
     harness::{Agent, Control, OllamaSim, Process, agent_run_json},
     ollama_double::MODEL,
     ollama_sim::sheets::sheets,
+    soak,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,12 +150,12 @@ async fn kills_at_random_moments_change_no_row_and_repeat_little() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes: make soak"]
 async fn two_hundred_kills() {
-    let pause = Duration::from_millis(1200);
-    let (pages, part_pages) = (12_000, 250);
-    let all = campaigns(Campaign { agents: 1, kills: 200, pages, part_pages, service_ms: 50, pause }).await;
+    let (kills, pause) = (soak("KILLS", 200), Duration::from_millis(1200));
+    let (pages, part_pages) = (60 * kills, 250);
+    let all = campaigns(Campaign { agents: 1, kills, pages, part_pages, service_ms: 50, pause }).await;
     println!("kills at random moments; every row as in an undisturbed run\n{}", Told::HEAD);
     for told in all {
         println!("{told}");
-        assert_eq!(told.kills, 200, "the batch was too short: {told:?}");
+        assert_eq!(told.kills, kills, "the batch was too short: {told:?}");
     }
 }

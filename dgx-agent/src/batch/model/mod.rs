@@ -51,4 +51,7 @@ fn two_agents_and_a_zombie_to_the_manifest() {
     let faults = Faults { reads: Reads::Late, ..Faults::default() };
     let told = explore(&[Role::Agent, Role::Agent, Role::Zombie], faults);
     assert!(told.states > 10_000, "{told:?}");
+    println!(
+        "the commit protocol, two agents and a zombie to the manifest, every order of their writes: {told:?}"
+    );
 }
