@@ -36,7 +36,10 @@ pub enum Command {
                             dgx-agent run --root s3://lake/ocr --batch-id b7 --engine ollama --model qwen3:8b \
                             --shard 0/4\n\n\
                             Exit code 0: the batch is complete, or the shard is done (pages that failed are \
-                            counted in the outcomes); 5: some files could not be read, all others are done.")]
+                            counted in the outcomes); 4: the store or the model server is not there: at the start it \
+                            ends at once, later the store is waited for (--patience) and the model server without an \
+                            end; 5: some files could not be read, all others are done. After any of them the same \
+                            command goes on from what is committed.")]
     Run(RunArgs),
     /// Find mentions in their page: JSON lines on stdin, one answer a line on stdout
     #[command(after_help = "Example:\n  \
@@ -87,6 +90,9 @@ pub struct RunArgs {
     /// Where the journal of finished answers is kept over runs [env: DGX_AGENT_STATE_DIR] [default: no journal]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// How long a store that goes away in the middle of the run is waited for; then the run ends with exit code 4
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    pub patience: u32,
     /// Print one JSON document on stdout, and errors as JSON on stderr
     #[arg(long)]
     pub json: bool,

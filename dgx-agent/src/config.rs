@@ -53,6 +53,8 @@ pub struct RunConfig {
     /// Where the journal is kept; without it there is none.
     pub state_dir: Option<PathBuf>,
     pub json: bool,
+    /// How long a store that is away is waited for in the middle of the run.
+    pub patience: Duration,
     pub drain_timeout: Duration,
     pub engine: EngineConfig,
 }
@@ -117,6 +119,7 @@ impl RunConfig {
             asked_model: args.engine.model.clone(),
             state_dir: args.state_dir.or_else(|| var(vars, env::STATE_DIR).map(PathBuf::from)),
             json: args.json,
+            patience: Duration::from_secs(args.patience.into()),
             drain_timeout: Duration::from_secs(args.engine.drain_timeout.into()),
             engine: EngineConfig::resolve(args.engine, vars)?,
         })

@@ -24,7 +24,7 @@ use tonic::transport::{Server, server::TcpIncoming};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
-    batch::{AgentId, Pipeline, Stop},
+    batch::{AgentId, PATIENCE, Pipeline, Stop},
     clock,
     config::ServeConfig,
     error::Failure,
@@ -96,7 +96,7 @@ pub async fn run(config: ServeConfig, env: Env, stop: Stop) -> Result<(), Failur
     let root = store.root().clone();
     let keep = config.engine.journal_keep;
     let page_bytes = config.engine.limits.page_bytes;
-    let pipeline = Pipeline::new(store, config.engine.labelset()?, config.engine);
+    let pipeline = Pipeline::new(store, config.engine.labelset()?, config.engine).with_patience(PATIENCE);
     let jobs = JobStore::open(&config.state_dir)
         .and_then(|store| Jobs::open(store, drain.clone(), clock::now))
         .map_err(ServeError::from)?;

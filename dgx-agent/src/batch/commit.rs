@@ -27,9 +27,8 @@ use crate::{clock, engine::on_rayon};
 pub(super) async fn commit(
     run: &Run<'_>,
     part: &PartPlan,
-    annotated: Annotated,
+    annotated: Arc<Annotated>,
 ) -> Result<CommitRecord, BatchError> {
-    let annotated = Arc::new(annotated);
     reach(Point::Part, part.number).await;
     // Another agent may have been faster.
     let settled = match run.protocol().record(part.number).await? {
@@ -40,16 +39,13 @@ pub(super) async fn commit(
         }
     };
     match settled {
-        Settled::Whole(record) => {
-            drop_aside(annotated);
-            Ok(record)
-        }
+        Settled::Whole(record) => Ok(record),
         Settled::Lost(record) => match_standing(run, part, annotated, record).await,
     }
 }
 
 /// To let go of a part's rows takes tens of milliseconds, for which nobody should wait.
-fn drop_aside<T: Send + 'static>(rows: T) {
+pub(super) fn drop_aside<T: Send + 'static>(rows: T) {
     rayon::spawn(move || drop(rows));
 }
 

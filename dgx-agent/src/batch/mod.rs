@@ -18,6 +18,7 @@ mod loose;
 #[cfg(test)]
 mod model;
 mod part;
+mod patience;
 mod plan;
 mod progress;
 mod protocol;
@@ -27,7 +28,7 @@ mod share;
 mod stop;
 mod survey;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use proto::{
     docs::{Counts, Provenance},
@@ -40,6 +41,7 @@ use tokio::sync::watch;
 pub use error::BatchError;
 pub use lease::AgentId;
 pub use loose::{Loose, LoosePage};
+pub use patience::PATIENCE;
 pub use plan::{PartPlan, Plan, Shard};
 pub use progress::{InFlight, Meter, ModelProgress, Progress};
 pub use stop::Stop;
@@ -62,6 +64,8 @@ pub struct Pipeline {
     /// Of page text under way, over all batches.
     budget: Budget,
     identity: Arc<AgentId>,
+    /// How long a store that is away is waited for in the middle of a run.
+    patience: Duration,
 }
 
 /// What an agent is, and what it would stamp on its suggestions.
@@ -101,7 +105,14 @@ impl Pipeline {
             server,
             budget,
             identity: Arc::default(),
+            patience: Duration::ZERO,
         }
+    }
+
+    /// Waiting for a store that is away in the middle of a run.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// With the answers of earlier batches.

@@ -47,8 +47,12 @@ pub(super) struct Page {
     spans: Vec<PageSpan>,
 }
 
-/// The part, and what was told of its pages on the way.
-pub(super) async fn annotate(run: &Run<'_>, part: &PartPlan) -> Result<(Annotated, Counts), BatchError> {
+/// The part. `told`: what was told of its pages on the way, whatever comes of it.
+pub(super) async fn annotate(
+    run: &Run<'_>,
+    part: &PartPlan,
+    told: &mut Counts,
+) -> Result<Annotated, BatchError> {
     let store = &run.pipeline.store;
     let (found, bytes) = files::sha256(store, &part.key).await?;
     if found != part.sha256 {
@@ -61,7 +65,6 @@ pub(super) async fn annotate(run: &Run<'_>, part: &PartPlan) -> Result<(Annotate
     }
     let file = TableFile::open_sized(store, &part.key, bytes, Table::BatchPages).await?;
     let limits = run.pipeline.config.limits;
-    let mut told = Counts::default();
     let turn = run.turn.clone().lock_owned().await;
     let mut seen = Seen::default();
     let mut done = Annotated::default();
@@ -93,7 +96,7 @@ pub(super) async fn annotate(run: &Run<'_>, part: &PartPlan) -> Result<(Annotate
             page.refuse(DUPLICATE_KEY);
         }
     }
-    Ok((done, told))
+    Ok(done)
 }
 
 async fn admit_all(rows: Vec<BatchPage>, page_bytes: usize) -> Result<Vec<Admitted>, BatchError> {

@@ -49,7 +49,7 @@ pub struct Progress {
     /// Mentions that were not found on their page, and dropped.
     pub ungrounded: u64,
     pub model: ModelProgress,
-    /// Set while the model server is away.
+    /// Set while the model server or the store is away.
     pub waiting_since: Option<DateTime<Utc>>,
     /// Why, while it is; empty otherwise.
     pub waiting_for: String,
@@ -113,6 +113,11 @@ impl Meter {
     pub(super) fn page(&self, counts: &Counts) {
         METRICS.pages(counts);
         self.progress.send_modify(|progress| progress.add(counts));
+    }
+
+    /// What was told of a part's pages is no longer true: they are begun again.
+    pub(super) fn take_back(&self, told: &Counts) {
+        self.progress.send_modify(|progress| progress.take_back(told));
     }
 
     /// The part is committed. `told`: what was told of its pages so far; the commit has the last word.
@@ -194,19 +199,32 @@ impl Meter {
     }
 
     /// All that is left is with another agent.
-    pub(super) fn held(&self, reason: String) {
+    pub(super) fn held(&self, reason: &str) {
+        if self.wait_for(reason) {
+            tracing::info!(reason, "waiting for another agent");
+        }
+    }
+
+    /// The store is away.
+    pub(super) fn store_away(&self, reason: &str) {
+        if self.wait_for(reason) {
+            tracing::warn!(reason, "waiting for the store");
+        }
+    }
+
+    /// Whether that is news.
+    fn wait_for(&self, reason: &str) -> bool {
         self.progress.send_if_modified(|progress| {
             let news = progress.waiting_for != reason;
             if news {
-                tracing::info!(reason, "waiting for another agent");
                 progress.waiting_since.get_or_insert_with(clock::now);
-                progress.waiting_for = reason;
+                progress.waiting_for = reason.to_owned();
             }
             news
-        });
+        })
     }
 
-    /// The model server is there.
+    /// What was waited for is there.
     pub fn answered(&self) {
         self.progress.send_if_modified(|progress| {
             let was_away = progress.waiting_since.take().is_some();

@@ -1,6 +1,7 @@
 //! A batch from its survey to its manifest. How its parts are shared with other agents is in `share`.
 //!
-//! Constraints: what is committed is not done again; a part that cannot be done is told when all others are.
+//! Constraints: what is committed is not done again; a part that cannot be done is told when all others are; each step may
+//! be begun again when the store was away (`patience`).
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +20,7 @@ use super::{
     commit::{self, Standing},
     failpoint::{Point, reach},
     lease::{self, Leases},
-    part::{self, Budget},
+    part::{self, Annotated, Budget},
     protocol::{Protocol, Settled},
     survey::{Survey, Vouched},
 };
@@ -68,14 +69,15 @@ impl<'a> Run<'a> {
 
     /// To the manifest, or to the end of the shard.
     pub async fn run(&self, shard: Option<Shard>) -> Result<Done, BatchError> {
-        let survey = self.survey().await?;
-        if let Some(done) = self.complete_already(&survey).await? {
+        let survey = self.patiently(|| self.survey()).await?;
+        if let Some(done) = self.patiently(|| self.complete_already(&survey)).await? {
             return Ok(done);
         }
         let mine = |part: &&PartPlan| shard.is_none_or(|shard| shard.has(part.number));
         let parts: Vec<&PartPlan> = self.plan.parts.iter().filter(mine).collect();
         let (store, annotator) = (&self.pipeline.store, &self.plan.annotator);
-        calibration::pin(store, &self.keys, &self.plan.provenance, annotator.calibration()).await?;
+        let pin = || calibration::pin(store, &self.keys, &self.plan.provenance, annotator.calibration());
+        self.patiently(pin).await?;
         self.meter.begin(number(parts.len()), parts.iter().map(|part| part.rows).sum());
         let mut counts = Counts::default();
         let mut bad = Vec::new();
@@ -100,7 +102,7 @@ impl<'a> Run<'a> {
                 bad.join("; ")
             )));
         }
-        self.finish(number(parts.len()), counts).await
+        self.patiently(|| self.finish(number(parts.len()), &counts)).await
     }
 
     async fn survey(&self) -> Result<Survey, BatchError> {
@@ -125,7 +127,8 @@ impl<'a> Run<'a> {
 
     /// A part that a listing had the record of.
     pub async fn committed_part(&self, part: &PartPlan, survey: &Survey) -> Result<Counts, BatchError> {
-        let Some(record) = self.protocol().record(part.number).await? else {
+        let protocol = self.protocol();
+        let Some(record) = self.patiently(|| protocol.record(part.number)).await? else {
             return self.redo(None, part).await;
         };
         self.accept(part, record, Some(survey)).await
@@ -140,9 +143,10 @@ impl<'a> Run<'a> {
     ) -> Result<Counts, BatchError> {
         let counts = record.counts.clone();
         let wrong = survey.is_some_and(|survey| survey.vouches(&record.clone().into()) == Vouched::Wrong);
+        let protocol = self.protocol();
         let record = match wrong {
             false => record,
-            true => match self.protocol().settle(record, None).await? {
+            true => match self.patiently(|| protocol.settle(record.clone(), None)).await? {
                 Settled::Whole(record) => record,
                 Settled::Lost(_) => return self.redo(None, part).await,
             },
@@ -154,16 +158,31 @@ impl<'a> Run<'a> {
 
     /// Brings a part to its commit. `after`: how many parts must be through before it.
     pub async fn redo(&self, after: Option<usize>, part: &PartPlan) -> Result<Counts, BatchError> {
-        let (annotated, told) = Box::pin(part::annotate(self, part)).await?;
+        let (annotated, told) = self.patiently(|| self.annotated(part)).await?;
         self.plan.annotator.check_unchanged(&self.meter).await?;
         if let Some(after) = after {
             self.turn_of(after).await;
         }
-        let record = Box::pin(commit::commit(self, part, annotated)).await?;
+        let annotated = Arc::new(annotated);
+        let record = self.patiently(|| commit::commit(self, part, annotated.clone())).await?;
+        commit::drop_aside(annotated);
         let counts = record.counts.clone();
         self.keep(record);
         self.meter.committed(&told, &counts);
         Ok(counts)
+    }
+
+    /// Its pages, each with its outcome, and what was told of them.
+    async fn annotated(&self, part: &PartPlan) -> Result<(Annotated, Counts), BatchError> {
+        let mut told = Counts::default();
+        let annotated = Box::pin(part::annotate(self, part, &mut told)).await;
+        match annotated {
+            Ok(annotated) => Ok((annotated, told)),
+            Err(error) => {
+                self.meter.take_back(&told);
+                Err(error)
+            }
+        }
     }
 
     fn keep(&self, record: CommitRecord) {
@@ -175,12 +194,12 @@ impl<'a> Run<'a> {
     }
 
     /// Completes the batch if every part of every shard is committed.
-    async fn finish(&self, parts: u32, counts: Counts) -> Result<Done, BatchError> {
+    async fn finish(&self, parts: u32, counts: &Counts) -> Result<Done, BatchError> {
         let survey = self.survey().await?;
         let all = &self.plan.parts;
         let missing = all.iter().filter(|part| !survey.has_commit(part.number)).count();
         if missing > 0 {
-            return Ok(Done::Shard { parts, counts, missing: number(missing) });
+            return Ok(Done::Shard { parts, counts: counts.clone(), missing: number(missing) });
         }
         let manifest = match self.protocol().manifest().await? {
             Some(manifest) => manifest,

@@ -93,13 +93,14 @@ impl Run<'_> {
                     let (first, holder) = state.held.front()?;
                     let (first, left) = (first.number, state.held.len());
                     self.meter
-                        .held(format!("{left} parts are with other agents: part {first} is with {holder}"));
+                        .held(&format!("{left} parts are with other agents: part {first} is with {holder}"));
                     tokio::time::sleep(LOOK_AGAIN).await;
                     state.parts.extend(state.held.drain(..).map(|(part, _)| part));
                     state.again = true;
                     continue;
                 };
-                let next = match self.look(part, state.again).await {
+                let again = state.again;
+                let next = match self.patiently(|| self.look(part, again)).await {
                     Ok(Err(holder)) => {
                         state.held.push_back((part, holder));
                         continue;

@@ -45,6 +45,7 @@ pub async fn run(config: RunConfig, env: &Env) -> Result<(), Failure> {
     let stop = shutdown::stop()?;
     let store = Store::open(&config.root, env)?;
     let pipeline = Pipeline::new(store, config.engine.labelset()?, config.engine.clone());
+    let pipeline = pipeline.with_patience(config.patience);
     let journal = match &config.state_dir {
         Some(state) => Journal::of(state, config.engine.journal_keep).await,
         None => None,

@@ -4,13 +4,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use dgx_agent::{
-    batch::{BatchError, Done, Pipeline, Progress},
+    batch::{BatchError, Done, PATIENCE, Pipeline, Progress},
     config::EngineConfig,
 };
 use e2e::{
     batch_dir::{BatchDir, page, parts},
     campaign::made,
     faulty_store::{Fault, FaultyStore, Weather},
+    soak,
 };
 use futures::{StreamExt, future, stream};
 use object_store::path::Path;
@@ -23,7 +24,7 @@ use proto::{
     store::{Env, Store},
 };
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 const BATCH: &str = "b";
 
@@ -208,13 +209,57 @@ async fn a_store_that_fails_in_every_way_costs_time_and_no_row() {
     }
 }
 
+/// The store's time passes while others wait for it, a hundred times as fast as theirs.
+fn passes(store: &FaultyStore) -> AbortOnDropHandle<()> {
+    let store = store.clone();
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            store.wait(Duration::from_secs(1));
+        }
+    }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_minute_without_writes_is_waited_out_in_the_middle_of_a_run() {
+    let calm = FaultyStore::default();
+    let calm_batch = batch(&calm, false).await;
+    let client = calm.in_weather(Weather::default());
+    attempt(&pipeline(&client)).await.unwrap();
+    let pages_read = client.asked()["get pages"];
+
+    // From when the second part is to be committed, and some parts are under way.
+    let store = FaultyStore::default();
+    let batch = batch(&store, false).await;
+    let from = store.now() + Duration::from_millis(400);
+    let weather = |until: Duration| Weather { refuses: from..until, ..Weather::default() };
+    let client = store.in_weather(weather(from + Duration::from_secs(60)));
+    let _time = passes(&store);
+    let done = attempt(&pipeline(&client).with_patience(PATIENCE)).await.unwrap();
+    assert!(matches!(done, Done::Complete { .. }), "{done:?}");
+    assert!(client.met()[&Fault::Refused] > 1, "{:?}", client.met());
+    assert_eq!(client.asked()["get pages"], pages_read, "no part is begun twice");
+    is_as(&batch, &calm_batch, "after a minute").await;
+
+    // Patience has an end, and nothing is lost by it.
+    let store = FaultyStore::default();
+    let batch = self::batch(&store, false).await;
+    let client = store.in_weather(Weather { refuses: from..Duration::MAX, ..Weather::default() });
+    let error = attempt(&pipeline(&client).with_patience(Duration::from_secs(1))).await.unwrap_err();
+    assert!(matches!(error, BatchError::StoreUnreachable(_)), "{error:?}");
+    assert!(client.met()[&Fault::Refused] > 1, "it was tried again: {:?}", client.met());
+    attempt(&pipeline(&store)).await.unwrap();
+    is_as(&batch, &calm_batch, "after patience ended").await;
+}
+
 /// For `make soak`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes: make soak"]
 async fn five_hundred_campaigns_over_a_faulty_store() {
-    let (tries, met) = campaigns(500).await;
+    let seeds = soak("STORES", 500);
+    let (tries, met) = campaigns(seeds as u64).await;
     println!(
-        "500 campaigns over a faulty store: every row as in an undisturbed run; {tries} tries; faults: {met:?}"
+        "{seeds} campaigns over a faulty store: every row as in an undisturbed run; {tries} tries; faults: {met:?}"
     );
 }
 

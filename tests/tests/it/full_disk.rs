@@ -1,7 +1,10 @@
 //! A disk that is really full (a small file system, filled to its last byte): under the journal, under the jobs, under the
 //! root. Each says so, loses nothing that was done, and goes on when there is room again.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use e2e::{
     agent_jobs::{AgentJobs, Made, write_parts},
@@ -220,4 +223,37 @@ async fn under_the_root_a_job_waits_for_room() {
     jobs.complete("b").await.unwrap();
     let expected = undisturbed(stage.folder.path(), "b", &pages, &["--engine", "rules"]).await;
     equal(&Made::read(outside.to_str().unwrap(), "b").await.unwrap(), &expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_the_root_a_run_waits_and_asks_for_nothing_twice() {
+    let Some(stage) = Stage::new(8) else { return };
+    let (inside, outside) = (stage.disk.path().join("root"), stage.disk.from_outside().join("root"));
+    let simulator = stage.simulator(&["--slots", "2", "--service-ms", "10"]);
+    let args = ["--engine", "ollama", "--model", MODEL, "--ollama-url", &simulator.url];
+    let pages = pages("d", 100);
+    write(&outside, "b", &pages).await;
+    // Without a journal: what is lost is asked for again.
+    let mut run = stage.run(&inside, "b", &args);
+    let commits = outside.join("argilla/in/vessels_ocr_b/commits");
+    run.until("commit", || commits.is_dir().then_some(())).unwrap();
+    stage.disk.fill().unwrap();
+    let log = stage.path("b.log");
+    let waits = || {
+        fs::read_to_string(&log).is_ok_and(|log| log.contains("waiting for the store") && log.contains(FULL))
+    };
+    run.until("wait", || waits().then_some(())).unwrap();
+    stage.disk.free().unwrap();
+    assert!(run.wait().unwrap().success(), "{}", run.log());
+    let asked = simulator.stats("").await.unwrap().now.requests;
+    assert_eq!(asked, pages.len() as u64 + 1, "each page, and one to see that the model is there");
+    let expected = undisturbed(stage.folder.path(), "b", &pages, &args).await;
+    equal(&Made::read(outside.to_str().unwrap(), "b").await.unwrap(), &expected);
+
+    // Not for ever, and not at all where that is asked for.
+    write(&outside, "c", &pages).await;
+    stage.disk.fill().unwrap();
+    let mut hasty = stage.run(&inside, "c", &["--engine", "rules", "--patience", "0"]);
+    assert_eq!(hasty.wait().unwrap().code(), Some(4), "{}", hasty.log());
+    assert!(hasty.log().contains(FULL), "{}", hasty.log());
 }
