@@ -78,7 +78,13 @@ pub async fn document<D: DeserializeOwned>(ctx: &Ctx, key: &Key) -> Result<Optio
     let store = ctx.store()?;
     let Some(bytes) = store.get_opt(key).await? else { return Ok(None) };
     let uri = store.uri_of(key);
-    let unreadable = |error| Failure::data(format!("{uri} cannot be understood: {error}"));
+    let way_out = match key.as_str() {
+        key if key.contains("/commits/") || key.ends_with("/_manifest.json") => {
+            "restore it; or delete it, and `control preannotate retry BATCH --lost` for its batch makes it again"
+        }
+        _ => "restore it",
+    };
+    let unreadable = |error| Failure::data(format!("{uri} cannot be understood ({error}): {way_out}"));
     let value: Value = serde_json::from_slice(&bytes).map_err(unreadable)?;
     if let Some(version) = value.get("version").and_then(Value::as_u64)
         && version > u64::from(docs::VERSION)

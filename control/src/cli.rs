@@ -18,7 +18,7 @@ pub use eval::EvalArgs;
 pub use gates::{CAN_BE_INVESTIGATED, CheckArgs, DoctorArgs, Investigated, Prerequisite, SignoffArgs};
 pub use lake::{AnnotationsCommand, AnnotationsLoadArgs, InitArgs, LakeCommand, OcrArgs, OcrCommand};
 pub use pilot::{PilotCommand, PilotRunArgs, Stage};
-pub use preannotate::{PreannotateCommand, PriorityArgs, StatusArgs, SubmitArgs, WatchArgs};
+pub use preannotate::{PreannotateCommand, PriorityArgs, RetryArgs, StatusArgs, SubmitArgs, WatchArgs};
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 a gate failed, 2 usage, 3 configuration, 4 a service is \
                           unreachable, 5 data is bad, 130 interrupted.";

@@ -75,13 +75,18 @@ impl<'a> Staging<'a> {
     pub async fn stage_verified(&self, files: &[FileRef], remedy: &str) -> Result<Vec<Staged>, Failure> {
         let heads = files.iter().map(|file| {
             let key = Key::from_listing(&file.key);
-            async move { self.store.head(&key).await }
+            async move {
+                match self.store.head_opt(&key).await {
+                    Ok(Some(object)) => Ok(object),
+                    Ok(None) => {
+                        Err(Failure::data(format!("{} is not there: {remedy}", self.store.uri_of(&key))))
+                    }
+                    Err(error) => Err(error.into()),
+                }
+            }
         });
         let heads = futures::stream::iter(heads).buffered(AT_ONCE).try_collect::<Vec<_>>();
-        let objects = self
-            .ctx
-            .until_stopped(async { Ok(heads.await?) }, || "interrupted; nothing was written".to_owned())
-            .await?;
+        let objects = self.ctx.until_stopped(heads, || "interrupted; nothing was written".to_owned()).await?;
         let staged = self.stage(&objects).await?;
         for (file, staged) in files.iter().zip(&staged) {
             let found = sha256_of_file(&staged.path).await?;

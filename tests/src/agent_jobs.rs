@@ -126,7 +126,8 @@ impl AgentJobs {
     }
 
     pub async fn retry(&mut self, batch: &str) -> Result<Batch, Status> {
-        let answer = self.client.retry_batch(RetryBatchRequest { batch_id: batch.into() }).await?;
+        let answer =
+            self.client.retry_batch(RetryBatchRequest { batch_id: batch.into(), lost_files: false }).await?;
         Ok(answer.into_inner().batch.unwrap_or_default())
     }
 

@@ -113,8 +113,9 @@ impl Agent {
         some(self.client.cancel_batch(timed(request)).await?.into_inner().batch)
     }
 
-    pub async fn retry(&mut self, batch: &BatchId) -> Result<Batch, Failure> {
-        let request = RetryBatchRequest { batch_id: batch.to_string() };
+    /// `lost_files`: of a complete one, too, what got lost of it.
+    pub async fn retry(&mut self, batch: &BatchId, lost_files: bool) -> Result<Batch, Failure> {
+        let request = RetryBatchRequest { batch_id: batch.to_string(), lost_files };
         some(self.client.retry_batch(timed(request)).await?.into_inner().batch)
     }
 

@@ -28,9 +28,10 @@ pub enum PreannotateCommand {
     Cancel(WatchArgs),
     /// Queue a failed or cancelled job again; what is committed is not repeated
     #[command(
-        after_help = "Example:\n  control preannotate retry pilot-1 && control preannotate watch pilot-1"
+        after_help = "Examples:\n  control preannotate retry pilot-1 && control preannotate watch pilot-1\n  \
+                      control preannotate retry pilot-1 --lost"
     )]
-    Retry(WatchArgs),
+    Retry(RetryArgs),
     /// Stop a job until it is resumed; requests at the model server are waited for
     #[command(after_help = "Example:\n  control preannotate pause pilot-1")]
     Pause(WatchArgs),
@@ -62,6 +63,14 @@ pub struct SubmitArgs {
 #[derive(Debug, Clone, Args)]
 pub struct WatchArgs {
     pub batch: BatchId,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct RetryArgs {
+    pub batch: BatchId,
+    /// Also where the batch is complete: files that got lost of its suggestions or ledger are made again as they were
+    #[arg(long)]
+    pub lost: bool,
 }
 
 #[derive(Debug, Clone, Args)]

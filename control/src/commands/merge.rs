@@ -47,6 +47,8 @@ pub async fn run(ctx: &Ctx, args: &MergeArgs) -> Result<Report, Failure> {
     let committed = committed(ctx, batch, args.partial).await?;
     let redo = "it changed after its part was committed; annotate the batch again under another id";
     staging.stage_verified(&committed.pages, redo).await?;
+    let redo = "it is not what was committed: restore it; or delete it, and `control preannotate retry BATCH --lost` for \
+                its batch makes it again";
     let suggestions = paths(&staging.stage_verified(&committed.suggestions, redo).await?);
     let ledger = paths(&staging.stage_verified(&committed.ledger, redo).await?);
     // Every file of pages, committed or not: a page that no commit speaks of must be seen to be missing.

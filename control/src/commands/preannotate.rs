@@ -10,7 +10,7 @@ use proto::{
 
 use crate::{
     agent::{Agent, Job, JobOutcome, Jobs, Sight},
-    cli::{Engine, PriorityArgs, StatusArgs, SubmitArgs, WatchArgs},
+    cli::{Engine, PriorityArgs, RetryArgs, StatusArgs, SubmitArgs, WatchArgs},
     ctx::Ctx,
     failure::Failure,
     printer::Answer,
@@ -63,8 +63,8 @@ pub async fn cancel(ctx: &Ctx, args: &WatchArgs) -> Result<Job, Failure> {
     Ok(Agent::connect(&ctx.settings).await?.cancel(&args.batch).await?.into())
 }
 
-pub async fn retry(ctx: &Ctx, args: &WatchArgs) -> Result<Job, Failure> {
-    Ok(Agent::connect(&ctx.settings).await?.retry(&args.batch).await?.into())
+pub async fn retry(ctx: &Ctx, args: &RetryArgs) -> Result<Job, Failure> {
+    Ok(Agent::connect(&ctx.settings).await?.retry(&args.batch, args.lost).await?.into())
 }
 
 pub async fn pause(ctx: &Ctx, args: &WatchArgs) -> Result<Job, Failure> {
@@ -86,7 +86,7 @@ pub async fn annotate(ctx: &Ctx, batch: &BatchId) -> Result<Report, Failure> {
     let (job, created) = agent.submit(request(batch, None, None)).await?;
     let already_done = !created && job.state() == grpc::BatchState::Complete;
     if matches!(job.state(), grpc::BatchState::Failed | grpc::BatchState::Cancelled) {
-        agent.retry(batch).await?;
+        agent.retry(batch, false).await?;
     }
     let outcome = ended(ctx, &mut agent, batch).await?;
     if let Some(gate) = outcome.gate() {

@@ -49,7 +49,8 @@ pub(super) fn drop_aside<T: Send + 'static>(rows: T) {
     rayon::spawn(move || drop(rows));
 }
 
-/// Makes the files again as the standing record has them: with its time, all else being equal.
+/// Makes those files again that are not as the standing record has them: with its time, all else being equal. A ledger of a
+/// model seldom is: its latencies are not.
 async fn match_standing(
     run: &Run<'_>,
     part: &PartPlan,
@@ -57,17 +58,17 @@ async fn match_standing(
     record: CommitRecord,
 ) -> Result<CommitRecord, BatchError> {
     let again = attempt(run, part, annotated, record.committed_at).await?;
-    let same = again.record.suggestions == record.suggestions && again.record.ledger == record.ledger;
-    if same && let Settled::Whole(record) = run.protocol().settle(record, Some(&again)).await? {
+    if let Settled::Whole(record) = run.protocol().settle(record, Some(&again)).await? {
         return Ok(record);
     }
-    let key = run.keys.part(PartKind::Commits, part.number);
+    let uri = |key: &Key| run.pipeline.store.uri_of(key);
     Err(BatchError::Differs(format!(
-        "part {} of batch {}: its files are not what {} says, and the model does not give the same again; restore them, \
-         or delete that record and run the batch again",
+        "part {} of batch {}: its files are not what {} says, and cannot be made again as they were; restore them, or \
+         delete that record and {}, and run the batch again: the part is committed anew then",
         part.number,
         run.plan.batch,
-        run.pipeline.store.uri_of(&key)
+        uri(&run.keys.part(PartKind::Commits, part.number)),
+        uri(&run.keys.manifest())
     )))
 }
 

@@ -199,7 +199,8 @@ impl<W: Work> Agent for AgentService<W> {
     ) -> Answer<grpc::RetryBatchResponse> {
         let _call = self.admit()?;
         let batch = batch_id(&request.get_ref().batch_id)?;
-        let job = self.change(move |jobs| jobs.retry(&batch)).await?;
+        let lost_files = request.get_ref().lost_files;
+        let job = self.change(move |jobs| jobs.retry(&batch, lost_files)).await?;
         tracing::info!(batch = %job.batch, state = %job.state, "a job is to be tried again");
         Ok(Response::new(grpc::RetryBatchResponse { batch: Some(convert::batch(&job)) }))
     }

@@ -65,6 +65,8 @@ pub enum Event {
     Weigh(u32),
     /// With its new place in the queue.
     Retry(u64),
+    /// The same, for what got lost of what a complete one made.
+    Restore(u64),
 }
 
 /// An event that the job's state does not allow.
@@ -107,7 +109,8 @@ impl Job {
                 self.weight = weight;
             }
             (Queued | Running | Paused, Event::Cancel(reason)) => self.finish(Cancelled, Some(reason), now),
-            (Failed | Cancelled, Event::Retry(turn)) => {
+            (Failed | Cancelled, Event::Retry(turn))
+            | (Complete | Failed | Cancelled, Event::Restore(turn)) => {
                 self.state = Queued;
                 self.turn = turn;
                 self.reason = None;
@@ -120,8 +123,8 @@ impl Job {
             (Running, Event::Start)
             | (Cancelled, Event::Cancel(_))
             | (Paused, Event::Pause)
-            | (Queued | Running, Event::Retry(_) | Event::Resume) => return Ok(false),
-            (Paused, Event::Retry(_)) => return Err(self.refuse("resume it")),
+            | (Queued | Running, Event::Retry(_) | Event::Restore(_) | Event::Resume) => return Ok(false),
+            (Paused, Event::Retry(_) | Event::Restore(_)) => return Err(self.refuse("resume it")),
             (Complete, Event::Pause | Event::Resume | Event::Weigh(_)) => {
                 return Err(self.refuse("there is nothing left to do"));
             }
@@ -253,6 +256,7 @@ mod tests {
             Just(Event::Resume),
             (1u32..100).prop_map(Event::Weigh),
             (2u64..9).prop_map(Event::Retry),
+            (2u64..9).prop_map(Event::Restore),
         ]
     }
 
@@ -266,11 +270,11 @@ mod tests {
                 if done != Ok(true) {
                     prop_assert_eq!(&before, &job, "refused or idle: nothing changed");
                 }
-                if before.state == JobState::Complete {
+                if before.state == JobState::Complete && !matches!(event, Event::Restore(_)) {
                     prop_assert_eq!(job.state, JobState::Complete);
                 }
                 if before.state.is_final() && !job.state.is_final() {
-                    prop_assert!(matches!(event, Event::Retry(_)));
+                    prop_assert!(matches!(event, Event::Retry(_) | Event::Restore(_)));
                 }
                 prop_assert_eq!(job.state.is_final(), job.finished_at.is_some());
                 let tells = matches!(job.state, JobState::Failed | JobState::Cancelled);

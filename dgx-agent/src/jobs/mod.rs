@@ -216,14 +216,15 @@ impl Jobs {
         Ok(job)
     }
 
-    /// Queues a failed or cancelled job again, behind all others.
-    pub fn retry(&self, batch: &BatchId) -> Result<Arc<Job>, JobError> {
+    /// Queues a failed or cancelled job again, behind all others. `lost_files`: a complete one, too, for what got lost of it.
+    pub fn retry(&self, batch: &BatchId, lost_files: bool) -> Result<Arc<Job>, JobError> {
         if self.drain.is_cancelled() {
             return Err(JobError::Draining);
         }
         let mut book = self.book();
         let turn = book.next;
-        let job = self.change(&mut book, batch, Event::Retry(turn))?;
+        let event = if lost_files { Event::Restore(turn) } else { Event::Retry(turn) };
+        let job = self.change(&mut book, batch, event)?;
         book.next += u64::from(job.turn == turn);
         self.queued.notify_one();
         Ok(job)

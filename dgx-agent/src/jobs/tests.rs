@@ -105,7 +105,7 @@ async fn a_cancelled_run_stops_and_a_retry_goes_behind_the_others() {
     let job = jobs.cancel(&id("a")).expect("running");
     assert_eq!(job.state, JobState::Cancelled);
     assert_eq!(jobs.cancel(&id("a")).expect("twice"), job);
-    jobs.retry(&id("a")).expect("cancelled");
+    jobs.retry(&id("a"), false).expect("cancelled");
     let job = until(&jobs, "a", |job| job.state.is_final()).await;
     assert_eq!((job.state, job.reason.clone()), (JobState::Complete, None));
     assert_eq!(work.runs(), ["a", "a"]);
@@ -180,7 +180,7 @@ async fn a_batch_that_changed_since_it_was_submitted_is_not_run() {
     let job = until(&jobs, "a", |job| job.state.is_final()).await;
     assert!(job.reason.as_deref().expect("a reason").contains("what differs: the pages"), "{:?}", job.reason);
     assert!(work.runs().is_empty());
-    jobs.retry(&id("a")).expect("failed");
+    jobs.retry(&id("a"), false).expect("failed");
     until(&jobs, "a", |job| job.state == JobState::Complete).await;
 }
 

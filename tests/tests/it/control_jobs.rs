@@ -8,7 +8,7 @@ use e2e::{
     harness::{Agent, Control, OllamaSim},
     ollama_double::MODEL,
 };
-use proto::rows::BatchPage;
+use proto::{keys::PartKind, rows::BatchPage};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -146,6 +146,54 @@ async fn each_state_allows_what_it_allows_and_says_what_to_do_instead() {
         batch.is_complete().await.unwrap(),
         "nothing is deleted while nobody knows whether a job works on it"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_got_lost_of_a_complete_batch_are_made_again_as_they_were() {
+    let stage = Stage::new(&["--slots", "4"]);
+    stage.batch("a", 60).await;
+    assert_eq!(stage.state(&["submit", "a", "--watch"]), "complete");
+    stage.control.json(&["merge", "a"]).unwrap();
+    let asked = stage.simulator.stats("").await.unwrap().now.requests;
+    let batch = BatchDir::new(&stage.root(), "a").unwrap();
+    let of = |kind| batch.keys.part(kind, 1);
+    let (suggestions, ledger, record) =
+        (of(PartKind::Suggestions), of(PartKind::Ledger), of(PartKind::Commits));
+    let made = batch.store.get(&suggestions).await.unwrap();
+
+    batch.store.delete(&suggestions).await.unwrap();
+    stage.refused(&["merge", "a"], 5, "suggestions/part-00001.parquet is not there");
+    stage.refused(&["merge", "a"], 5, "`control preannotate retry BATCH --lost`");
+    stage.refused(&["preannotate", "retry", "a"], 1, "none of its pages failed");
+    let restore = || {
+        assert_eq!(stage.state(&["retry", "a", "--lost"]), "queued");
+        assert_eq!(stage.state(&["watch", "a"]), "complete");
+        assert_eq!(stage.control.json(&["merge", "a"]).unwrap()["already_done"], true);
+    };
+    restore();
+    assert_eq!(batch.store.get(&suggestions).await.unwrap(), made, "to the byte");
+
+    // Of what is there and wrong the way out is the same.
+    batch.store.put(&ledger, "not what was committed").await.unwrap();
+    stage.refused(&["merge", "a"], 5, "is not what was committed: restore it; or delete it");
+    batch.store.delete(&ledger).await.unwrap();
+    // What a page took the first time is not known again: the part is committed anew.
+    stage.control.json(&["preannotate", "retry", "a", "--lost"]).unwrap();
+    let failed = stage.control.run(&["preannotate", "watch", "a"]).unwrap();
+    assert_eq!(failed.code, Some(1), "{}", failed.stderr);
+    for says in ["commits/part-00001.json says", "delete that record and", "/_manifest.json, and run"] {
+        assert!(failed.stderr.contains(says), "{says:?} in {}", failed.stderr);
+    }
+    for key in [&record, &batch.keys.manifest()] {
+        batch.store.delete(key).await.unwrap();
+    }
+    restore();
+    batch.store.put(&record, "no record").await.unwrap();
+    batch.store.delete(&batch.keys.manifest()).await.unwrap();
+    stage.refused(&["merge", "a", "--partial"], 5, "commits/part-00001.json cannot be understood");
+    batch.store.delete(&record).await.unwrap();
+    restore();
+    assert_eq!(stage.simulator.stats("").await.unwrap().now.requests, asked, "the journal has the answers");
 }
 
 #[tokio::test(flavor = "multi_thread")]

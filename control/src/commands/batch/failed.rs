@@ -61,9 +61,11 @@ impl Parent {
     pub async fn select(&self, ctx: &Ctx, to: &str) -> Result<Selected, Failure> {
         let parts = &self.manifest.parts;
         let ledgers: Vec<FileRef> = parts.iter().map(|part| part.ledger.clone()).collect();
-        let redo = "it changed after its part was committed; annotate the batch again under another id";
         let staging = Staging::of(ctx)?;
+        let redo = "it is not what was committed: restore it; or delete it, and `control preannotate retry BATCH --lost` \
+                    for its batch makes it again";
         let ledgers = paths(&staging.stage_verified(&ledgers, redo).await?);
+        let redo = "it changed after its part was committed; annotate the batch again under another id";
         let (of, read) = (list(&ledgers), ledgers.clone());
         let lake = Lake::of(ctx)?;
         let found = lake.scratch(move |session| {
