@@ -88,7 +88,11 @@ type Found = BTreeMap<usize, (usize, Option<String>)>;
 fn find(label: &Label, text: &str, first: usize, starting: &Starting) -> Found {
     let mut found = Found::new();
     for (nth, rule) in label.rules.iter().enumerate() {
-        let take = |place| take(label, text, place, &mut found);
+        let take = |place: Range<usize>| {
+            if !rule.is_ruled_out(&text[..place.start]) {
+                take(label, text, place, &mut found);
+            }
+        };
         match starting.of(first + nth) {
             Some([]) => {}
             Some(starts) => Reader::new(rule, text).at(starts).for_each(take),

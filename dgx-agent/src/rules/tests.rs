@@ -59,6 +59,47 @@ fn forms_in_four_languages() {
     );
 }
 
+/// Call signs and dates as documents of other languages have them.
+#[test]
+fn call_signs_and_dates_in_many_languages() {
+    for (text, sign, date) in [
+        ("Call Sign HO3421, last survey 07-AUG-22", "HO3421", "07-AUG-22"),
+        ("Callsign is EHQX. On Sept. 2, 2022 they sailed", "EHQX", "Sept. 2, 2022"),
+        ("International Radio Call Sign (IRCS): EHQX at 2023-04-21T09:30Z", "EHQX", "2023-04-21"),
+        ("Distintivo: EA4821. El 1 de setiembre del 2021", "EA4821", "1 de setiembre del 2021"),
+        ("Indicativo de chamada: CUQD, 23 de fevereiro de 2020", "CUQD", "23 de fevereiro de 2020"),
+        ("Indicatif d’appel radio : FW4210, le 1er mars 2022", "FW4210", "1er mars 2022"),
+        ("Rufzeichen: DJFG, geprüft 7. 3. 2022", "DJFG", "7. 3. 2022"),
+        ("Nominativo internazionale: IJXP, 4 luglio 2019", "IJXP", "4 luglio 2019"),
+        ("Kallesignal: LKBT, 12. juni 2021", "LKBT", "12. juni 2021"),
+        ("Позывной сигнал судна: UEHT, 3 сентября 2021", "UEHT", "3 сентября 2021"),
+        ("呼号: BQAB 签发日期: 2021年3月15日", "BQAB", "2021年3月15日"),
+    ] {
+        let found: Vec<_> = found(text).into_iter().map(|(label, text, _)| (label, text)).collect();
+        let expected = [("CALL_SIGN", sign), ("DATE", date)].map(|(l, t)| (l.to_owned(), t.to_owned()));
+        assert_eq!(found, expected, "{text}");
+    }
+}
+
+/// Phone numbers, sections, heads of columns and words for nothing.
+#[test]
+fn what_only_looks_like_a_value_is_none() {
+    for text in [
+        "Tel. 612345678, fax no. 345678901, account 224123450",
+        "See section 3.2.11, version 1.2.13, Art. 12.03.14, form 10-12, EUR 1.250,50, lat 12.03.20",
+        "Call sign: none. IRCS: unknown. CALL SIGN PORT OF CALL. Call sign: N/A",
+        "9074729 PERU, postcode 1234567, May 2021, in the year 2024, 2019-2021",
+    ] {
+        let wrong: Vec<_> = found(text)
+            .into_iter()
+            .filter(|(label, text, _)| {
+                ["MMSI", "DATE", "CALL_SIGN"].contains(&label.as_str()) || text == "1234567"
+            })
+            .collect();
+        assert_eq!(wrong, [], "{text}");
+    }
+}
+
 #[test]
 fn what_is_named_once_is_found_again() {
     expect(

@@ -8,6 +8,9 @@ use super::{Lexicon, VALUE, pattern::Pattern};
 /// The fragment between a cue and a value.
 const GAP: &str = "gap";
 
+/// How far a cue that rules a value out may stand before it, in characters.
+const REACH: usize = 20;
+
 /// Fragments within fragments.
 const MAX_DEPTH: usize = 8;
 
@@ -43,6 +46,15 @@ impl<'a> Expander<'a> {
         let group = format!("(?P<{VALUE}>");
         let value = if value.contains(&group) { value.to_owned() } else { format!("{group}{value})") };
         self.pattern(&format!("{cue}{value}{}", then.unwrap_or_default()))
+    }
+
+    /// Cues at the end of what stands before a value, with no letter and no line break behind them; None of none.
+    pub fn unless(&self, cues: &[String]) -> Result<Option<Pattern>, String> {
+        if cues.is_empty() {
+            return Ok(None);
+        }
+        let cues = cues.join("|").replace(' ', r"\s{1,3}");
+        self.pattern(&format!(r"(?:^|[^\p{{L}}])(?i:{cues})[^\p{{L}}\n]{{0,{REACH}}}\z")).map(Some)
     }
 
     fn expand(&self, pattern: &str, depth: usize) -> Result<String, String> {

@@ -57,6 +57,9 @@ pub(super) struct RuleFile {
     pub value: Option<String>,
     /// What must follow the value, and is no part of it.
     pub then: Option<String>,
+    /// After any of these, with no letter between, there is no value.
+    #[serde(default)]
+    pub unless: Vec<String>,
 }
 
 /// What becomes of a span that its label's validator refuses.

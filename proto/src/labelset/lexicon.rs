@@ -7,7 +7,7 @@ use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 /// A list of codes, each with the names that stand for it in any language.
 #[derive(Debug, Clone)]
 pub struct Lexicon {
-    /// Longest first, so that an alternation takes the longest.
+    /// Those that are looked for, the longest first, so that an alternation takes the longest.
     names: Vec<String>,
     /// By name, folded.
     codes: HashMap<String, String>,
@@ -15,14 +15,18 @@ pub struct Lexicon {
     written: HashSet<String>,
 }
 
+/// Before a name that is read, but is another word more often than a name: patterns leave it out.
+const READ_ONLY: char = '~';
+
 /// Shortest code that is taken for itself.
 const MIN_WRITTEN: usize = 2;
 
 impl Lexicon {
     pub(super) fn new(codes: &BTreeMap<String, Vec<String>>) -> Result<Self, String> {
-        let mut names: Vec<String> = codes.values().flatten().cloned().collect();
-        if names.is_empty() || names.iter().any(|name| fold(name).is_empty()) {
-            return Err("has no names, or an empty one".to_owned());
+        let all = || codes.values().flatten();
+        let mut names: Vec<String> = all().filter(|name| !name.starts_with(READ_ONLY)).cloned().collect();
+        if names.is_empty() || all().any(|name| fold(name).is_empty()) {
+            return Err("has no names to look for, or an empty one".to_owned());
         }
         names.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         let mut by_name: HashMap<String, String> = HashMap::new();
@@ -44,7 +48,7 @@ impl Lexicon {
         self.codes.get(&fold(name)).map(String::as_str).or_else(written)
     }
 
-    /// An alternation of all names. Where the list writes a capital first, the page must, too: Manta is a port,
+    /// An alternation of the names that are looked for. Where the list writes a capital first, the page must, too: Manta is a port,
     /// manta is not.
     pub(super) fn pattern(&self) -> String {
         let names: Vec<String> = self.names.iter().map(|name| name_pattern(name)).collect();

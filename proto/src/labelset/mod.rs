@@ -39,6 +39,9 @@ const VALUE: &str = "value";
 /// Argilla takes no more options in a span question.
 const MAX_LABELS: usize = 500;
 
+/// How much of the text before a value is looked at for what rules it out, in bytes.
+const MAX_BEFORE: usize = 64;
+
 /// Fewest examples of a label.
 const MIN_EXAMPLES: usize = 3;
 
@@ -97,6 +100,7 @@ pub struct Label {
 #[derive(Debug, Clone)]
 pub struct Rule {
     pattern: Pattern,
+    unless: Option<Pattern>,
     /// Whether the match is the value, with nothing around it.
     pub is_value: bool,
 }
@@ -245,7 +249,9 @@ impl Label {
 impl Label {
     fn compile(&self) -> Result<(), String> {
         for (n, rule) in self.rules.iter().enumerate() {
-            rule.pattern.compile().map_err(|problem| format!("rule {}: {problem}", n + 1))?;
+            let patterns = std::iter::once(&rule.pattern).chain(&rule.unless);
+            let mut compiled = patterns.map(Pattern::compile);
+            compiled.try_for_each(|done| done.map_err(|problem| format!("rule {}: {problem}", n + 1)))?;
         }
         let problem = |what: &'static str| move |problem| format!("{what}: {problem}");
         self.stop.as_ref().map(Pattern::compile).transpose().map_err(problem("stop"))?;
@@ -274,6 +280,12 @@ impl Rule {
     /// What the regex matches, for who looks for many rules at once.
     pub fn hir(&self) -> Option<Hir> {
         self.pattern.hir()
+    }
+
+    /// Whether what stands before a value says that it is none: the number after `Tel.` is no ship's.
+    pub fn is_ruled_out(&self, before: &str) -> bool {
+        let near = before.floor_char_boundary(before.len().saturating_sub(MAX_BEFORE));
+        self.unless.as_ref().is_some_and(|unless| unless.regex().is_match(&before[near..]))
     }
 
     /// The group of the regex that is the value.
@@ -325,7 +337,7 @@ impl Compiler<'_> {
         let pattern = self.expander.rule(&rule.cues, value, rule.then.as_deref())?;
         let is_whole =
             rule.cues.is_empty() && rule.then.is_none() && !value.contains(&format!("(?P<{VALUE}>"));
-        Ok(Rule { pattern, is_value: is_whole })
+        Ok(Rule { pattern, unless: self.expander.unless(&rule.unless)?, is_value: is_whole })
     }
 
     fn validator(&self, file: &file::LabelFile) -> Result<Option<Validator>, String> {

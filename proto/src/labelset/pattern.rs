@@ -78,5 +78,6 @@ fn parse(source: &str) -> Result<Hir, String> {
 
 /// The regex crate draws the pattern with a mark under the fault; expanded patterns are too long for that.
 fn last_line(error: &str) -> String {
-    error.lines().last().unwrap_or("the pattern does not compile").trim().to_owned()
+    let line = error.lines().last().unwrap_or("the pattern does not compile").trim();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }

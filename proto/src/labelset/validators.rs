@@ -230,9 +230,14 @@ fn date(text: &str, months: &Lexicon) -> Option<String> {
 /// Runs of digits and runs of letters.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_alphanumeric()).flat_map(|word| {
-        let border = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
-        let (digits, letters) = word.split_at(border);
-        [digits, letters].into_iter().filter(|part| !part.is_empty())
+        let mut rest = word;
+        std::iter::from_fn(move || {
+            let digits = rest.starts_with(|c: char| c.is_ascii_digit());
+            let border = rest.find(|c: char| c.is_ascii_digit() != digits).unwrap_or(rest.len());
+            let (part, after) = rest.split_at(border);
+            rest = after;
+            (!part.is_empty()).then_some(part)
+        })
     })
 }
 
@@ -389,6 +394,9 @@ mod tests {
                 ("7th of March 2024", Some("2024-03-07")),
                 ("7 de marzo de 2024", Some("2024-03-07")),
                 ("7 марта 2024 г.", Some("2024-03-07")),
+                ("2024年3月7日", Some("2024-03-07")),
+                ("2024년 3월 7일", Some("2024-03-07")),
+                ("12th day of March 2024", Some("2024-03-12")),
                 ("07-MAR-2024", Some("2024-03-07")),
                 ("31/02/2024", None),
                 ("7 Marching 2024", None),
