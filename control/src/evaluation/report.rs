@@ -148,7 +148,10 @@ pub fn shown(share: Option<f64>) -> String {
 
 /// A difference for people.
 pub fn signed(difference: Option<f64>) -> String {
-    difference.map_or_else(|| "–".to_owned(), |difference| format!("{difference:+.3}"))
+    difference.map_or_else(
+        || "–".to_owned(),
+        |difference| if difference.abs() < 0.0005 { "=".to_owned() } else { format!("{difference:+.3}") },
+    )
 }
 
 impl Run {
@@ -219,7 +222,7 @@ fn scores_table(scores: &Scores) -> String {
 fn comparison_table(comparison: &Comparison) -> String {
     let cells =
         |d: &Difference| [vec![d.name.clone()], [d.precision, d.recall, d.f1].map(signed).into()].concat();
-    let mut text = format!("\nless {}", comparison.other.line());
+    let mut text = format!("\nthe difference to {}", comparison.other.line());
     let differences = comparison.differences.iter().map(cells);
     text.push_str(&table(&["", "precision", "recall", "F1"], &[1, 2, 3], differences));
     text.push_str(&format!(

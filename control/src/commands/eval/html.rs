@@ -179,15 +179,15 @@ fn differences(report: &EvalReport, comparison: &Comparison) -> Vec<Value> {
     let row = |difference: &Difference| {
         let (ours, theirs) =
             (share(&report.run, &difference.name), share(&comparison.other, &difference.name));
-        let less = [difference.precision, difference.recall, difference.f1];
+        let by = [difference.precision, difference.recall, difference.f1];
         let cells: Vec<_> = (0..3)
             .map(|n| {
-                let class = match less[n] {
-                    Some(less) if less > 0.0005 => "better",
-                    Some(less) if less < -0.0005 => "worse",
-                    _ => "",
+                let class = match by[n] {
+                    Some(by) if by > 0.0005 => "better",
+                    Some(by) if by < -0.0005 => "worse",
+                    _ => "same",
                 };
-                context! { ours => shown(ours[n]), theirs => shown(theirs[n]), less => signed(less[n]), class }
+                context! { ours => shown(ours[n]), theirs => shown(theirs[n]), difference => signed(by[n]), class }
             })
             .collect();
         context! { name => visible(&difference.name), cells }
