@@ -79,8 +79,11 @@ bench-ground-peers: library ## The same cases through langextract's aligner (int
 	 "$(PEER)/bin/python" tests/peers/ground_langextract.py
 
 SECONDS ?= 600
-fuzz: library ## Parse, ground, chunk and labelset on made-up inputs, SECONDS=600 of each
-	@$(CARGO) run --quiet --release --bin fuzz $(FEATURES) -- all $(SECONDS)
+FUZZ ?= parse ground chunk labelset
+fuzz: ## libFuzzer on FUZZ="parse ground chunk labelset", SECONDS=600 of each; needs nightly Rust and cargo-fuzz
+	@cd fuzz && for target in $(FUZZ); do mkdir -p corpus/$$target; \
+	 $(CARGO) +nightly fuzz run --fuzz-dir . $$target -- -max_total_time=$(SECONDS) -timeout=30 -rss_limit_mb=4096 \
+	 -max_len=8192 $$([ ! -e $$target.dict ] || echo -dict=$$target.dict) -print_final_stats=1 || exit 1; done
 
 # The tests of the soaks as they are, over an agent and a simulator as they are released: an unoptimised agent is slow.
 RELEASED = $$($(CARGO) metadata --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')/release

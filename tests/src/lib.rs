@@ -16,6 +16,7 @@ pub mod conformance;
 pub mod corpus;
 pub mod demo;
 pub mod faulty_store;
+pub mod fuzzing;
 pub mod grounding;
 pub mod harness;
 pub mod long_run;

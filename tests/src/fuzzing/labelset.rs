@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use dgx_agent::rules::Rules;
 use proto::labelset::Labelset;
-use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
+use rand::{Rng, seq::IndexedRandom};
 
 const PIECES: &[&str] = &[
     "\"",
@@ -139,16 +139,16 @@ const WORDS: &[&str] = &[
     ".",
 ];
 
-fn pieces(rng: &mut StdRng, of: &[&str], most: usize) -> String {
+fn pieces(rng: &mut impl Rng, of: &[&str], most: usize) -> String {
     (0..rng.random_range(0..=most)).map(|_| *of.choose(rng).unwrap_or(&"")).collect()
 }
 
-fn pattern(rng: &mut StdRng) -> String {
+fn pattern(rng: &mut impl Rng) -> String {
     (0..rng.random_range(0..5)).map(|_| pieces(rng, ATOMS, 2) + TIMES.choose(rng).unwrap_or(&"")).collect()
 }
 
 /// One that is nearly always TOML, and often a labelset.
-fn made_up(rng: &mut StdRng) -> String {
+fn made_up(rng: &mut impl Rng) -> String {
     let labels = rng.random_range(1..4);
     let names: Vec<String> = (0..labels).map(|n| format!("\"L{n}\"")).collect();
     let mut toml = format!(
@@ -184,13 +184,16 @@ fn made_up(rng: &mut StdRng) -> String {
             if rng.random_bool(0.2) {
                 toml += &format!("then = '{}'\n", pattern(rng));
             }
+            if rng.random_bool(0.2) {
+                toml += &format!("unless = ['{}']\n", pattern(rng));
+            }
         }
     }
     toml
 }
 
 /// Loses, doubles or exchanges lines, or puts something where nobody would.
-fn mutated(rng: &mut StdRng, toml: &str) -> String {
+fn mutated(rng: &mut impl Rng, toml: &str) -> String {
     let mut lines: Vec<&str> = toml.split_inclusive('\n').collect();
     let (one, other) = (rng.random_range(0..lines.len()), rng.random_range(0..lines.len()));
     match rng.random_range(0..8) {
@@ -217,7 +220,9 @@ fn mutated(rng: &mut StdRng, toml: &str) -> String {
     lines.concat()
 }
 
-pub fn holds(rng: &mut StdRng) -> Result<()> {
+/// # Errors
+/// What does not hold.
+pub fn holds(rng: &mut impl Rng) -> Result<()> {
     // The embedded one takes a hundred times as long to read, and more to compile.
     let embedded = rng.random_bool(0.02);
     let mut toml = if embedded { Labelset::embedded().toml().to_owned() } else { made_up(rng) };

@@ -1,21 +1,61 @@
-//! `make fuzz`: parse, ground, chunk and the labelset on inputs that nobody wrote, for a time, on stable Rust.
+//! Parse, ground, chunk and the labelset on inputs that nobody wrote: what must hold of any.
 //!
-//! cargo-fuzz wants a nightly compiler, which is not there; this makes inputs of pieces that pages, answers and Unicode have, from a seed,
-//! and checks what must hold of any. It prints the seed of an input before it fails on it: `fuzz TARGET SECONDS SEED`.
-#![allow(clippy::print_stdout, reason = "the summary is what it is for")]
+//! Inputs are made of the pieces that pages, answers and Unicode have, as a source of chance says. `cargo test` gives a
+//! seed (the short form); libFuzzer its bytes, which it bends towards code that no input reached (`make fuzz`, `fuzz/`).
 
 mod labelset;
 
-use std::time::{Duration, Instant};
+pub use labelset::holds;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use dgx_agent::{
     chunk::{ChunkBudget, chunks, overlapping},
     ground::ground,
     parse::parse,
 };
 use proto::labelset::{Labelset, Mention};
-use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+use rand::{Rng, RngCore, seq::IndexedRandom};
+
+/// Chance that a fuzzer's bytes decide, and behind their end a sequence that is always the same: who draws until a number
+/// suits him must come to an end.
+#[derive(Debug)]
+pub struct Bytes<'a> {
+    left: &'a [u8],
+    past: u64,
+}
+
+impl<'a> Bytes<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { left: bytes, past: 0 }
+    }
+}
+
+impl RngCore for Bytes<'_> {
+    fn next_u32(&mut self) -> u32 {
+        let mut bytes = [0; 4];
+        self.fill_bytes(&mut bytes);
+        u32::from_le_bytes(bytes)
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        let mut bytes = [0; 8];
+        self.fill_bytes(&mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+
+    fn fill_bytes(&mut self, bytes: &mut [u8]) {
+        for byte in bytes {
+            if let Some((first, later)) = self.left.split_first() {
+                (*byte, self.left) = (*first, later);
+            } else {
+                // Knuth's; its high bits are the better ones.
+                self.past =
+                    self.past.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                *byte = (self.past >> 56) as u8;
+            }
+        }
+    }
+}
 
 const PIECES: &[&str] = &[
     "a",
@@ -87,7 +127,7 @@ const PIECES: &[&str] = &[
     "\t",
 ];
 
-fn text(rng: &mut StdRng, most: usize) -> String {
+fn text(rng: &mut impl Rng, most: usize) -> String {
     let pieces = rng.random_range(0..=most);
     (0..pieces)
         .map(|_| match rng.random_range(0..20) {
@@ -97,15 +137,30 @@ fn text(rng: &mut StdRng, most: usize) -> String {
         .collect()
 }
 
-fn parses(rng: &mut StdRng) -> Result<()> {
-    let answer = text(rng, 60);
-    if let Ok(parsed) = parse(&answer) {
+/// A made-up answer is parsed.
+///
+/// # Errors
+/// What does not hold.
+pub fn parses(rng: &mut impl Rng) -> Result<()> {
+    parses_answer(&text(rng, 60))
+}
+
+/// Any answer is parsed.
+///
+/// # Errors
+/// What does not hold.
+pub fn parses_answer(answer: &str) -> Result<()> {
+    if let Ok(parsed) = parse(answer) {
         ensure!(parsed.mentions.len() + parsed.lost <= answer.len(), "more mentions than characters");
     }
     Ok(())
 }
 
-fn grounds(rng: &mut StdRng, labelset: &Labelset) -> Result<()> {
+/// Made-up mentions are found on a made-up page, or are not.
+///
+/// # Errors
+/// What does not hold.
+pub fn grounds(rng: &mut impl Rng, labelset: &Labelset) -> Result<()> {
     let page = text(rng, 120);
     let chars: Vec<char> = page.chars().collect();
     let labels = ["IMO", "OWNER", "VESSEL_NAME", "DATE", "CALL_SIGN", "NOBODYS"];
@@ -137,7 +192,11 @@ fn grounds(rng: &mut StdRng, labelset: &Labelset) -> Result<()> {
     Ok(())
 }
 
-fn cuts(rng: &mut StdRng) -> Result<()> {
+/// A made-up page is cut.
+///
+/// # Errors
+/// What does not hold.
+pub fn cuts(rng: &mut impl Rng) -> Result<()> {
     let page = text(rng, 2000);
     let budget = ChunkBudget::of_tokens(rng.random_range(1..600));
     let whole: String = chunks(&page, budget).into_iter().map(|piece| piece.text).collect();
@@ -151,31 +210,46 @@ fn cuts(rng: &mut StdRng) -> Result<()> {
     Ok(())
 }
 
-fn main() -> Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let target = args.first().map_or("all", String::as_str);
-    let seconds: u64 = args.get(1).map_or(Ok(600), |seconds| seconds.parse())?;
-    let first: u64 = args.get(2).map_or(Ok(0), |seed| seed.parse())?;
-    let labelset = Labelset::embedded();
-    let targets = ["parse", "ground", "chunk", "labelset"];
-    if target != "all" && !targets.contains(&target) {
-        bail!("{target:?} is no target: parse, ground, chunk, labelset or all");
-    }
-    for name in targets.into_iter().filter(|name| target == "all" || target == *name) {
-        let until = Instant::now() + Duration::from_secs(seconds);
-        let mut seed = first;
-        while Instant::now() < until {
-            let mut rng = StdRng::seed_from_u64(seed);
-            let held = match name {
-                "parse" => parses(&mut rng),
-                "ground" => grounds(&mut rng, &labelset),
-                "labelset" => labelset::holds(&mut rng),
-                _ => cuts(&mut rng),
-            };
-            held.with_context(|| format!("{name} fails on the input of seed {seed}"))?;
-            seed += 1;
+#[cfg(test)]
+mod tests {
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use super::*;
+
+    fn of_seeds(seeds: u64, holds: impl Fn(&mut StdRng) -> Result<()>) {
+        for seed in 0..seeds {
+            holds(&mut StdRng::seed_from_u64(seed)).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         }
-        println!("{name}: {} inputs in {seconds} s, none failed", seed - first);
     }
-    Ok(())
+
+    #[test]
+    fn parse_holds() {
+        of_seeds(5_000, parses);
+    }
+
+    #[test]
+    fn ground_holds() {
+        let labelset = Labelset::embedded();
+        of_seeds(1_000, |rng| grounds(rng, &labelset));
+    }
+
+    #[test]
+    fn chunk_holds() {
+        of_seeds(300, cuts);
+    }
+
+    #[test]
+    fn labelset_holds() {
+        of_seeds(100, holds);
+    }
+
+    #[test]
+    fn bytes_decide_and_may_end() {
+        let said = |bytes: &[u8]| text(&mut Bytes::new(bytes), 60);
+        assert_eq!(said(&[7; 900]), said(&[7; 900]));
+        assert_ne!(said(&[7; 900]), said(&[200; 900]));
+        for length in 0..40 {
+            grounds(&mut Bytes::new(&vec![0xFF; length]), &Labelset::embedded()).expect("it holds");
+        }
+    }
 }
