@@ -202,14 +202,25 @@ fn date(text: &str, months: &Lexicon) -> Option<String> {
     const FILLER: usize = 4;
     let mut numbers: Vec<&str> = Vec::new();
     let mut month = None;
+    let (mut misread, mut ordinal) = (false, false);
     for word in words(text) {
         if word.starts_with(|c: char| c.is_ascii_digit()) {
             numbers.push(word);
+        } else if word.contains(|c: char| c.is_ascii_digit()) {
+            // `20O7`: nobody wrote 20.
+            return None;
         } else if let Some(code) = months.code(word).filter(|_| month.is_none()) {
             month = Some(code.parse::<u32>().ok()?);
         } else if word.chars().count() > FILLER {
             return None;
+        } else if is_for_digit(word) {
+            // `1S.02.1995` is not the first of February; `1o de marzo` is the first of March.
+            misread |= word != "o";
+            ordinal |= word == "o";
         }
+    }
+    if misread || (ordinal && month.is_none()) {
+        return None;
     }
     let number = |n: usize| numbers.get(n).and_then(|digits| digits.parse::<u32>().ok());
     let year_first = numbers.first()?.len() == 4;
@@ -224,7 +235,7 @@ fn date(text: &str, months: &Lexicon) -> Option<String> {
         _ => return None,
     };
     let date = NaiveDate::from_ymd_opt(full_year(year)?, month, day)?;
-    (1850..=2150).contains(&date.year()).then(|| date.to_string())
+    (1600..=2150).contains(&date.year()).then(|| date.to_string())
 }
 
 /// Runs of digits and runs of letters.
@@ -239,6 +250,12 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
             (!part.is_empty()).then_some(part)
         })
     })
+}
+
+/// Whether a word is a letter that OCR reads for a digit.
+fn is_for_digit(word: &str) -> bool {
+    let mut chars = word.chars();
+    chars.next().and_then(digit_for).is_some() && chars.next().is_none()
 }
 
 /// Two digits stand for 1950 to 2049.
@@ -402,6 +419,10 @@ mod tests {
                 ("7 Marching 2024", None),
                 ("March 2024", None),
                 ("12:30", None),
+                ("1o de marzo de 1824", Some("1824-03-01")),
+                ("20O7-07-07", None),
+                ("1S.02.1995", None),
+                ("1o/10/1999", None),
             ],
         );
         assert_eq!(date.read_garbled("O7/03/2O24").as_deref(), Some("2024-03-07"));
