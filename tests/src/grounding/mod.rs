@@ -15,7 +15,8 @@ use dgx_agent::ground::ground;
 use proto::labelset::{Labelset, Mention};
 
 /// Kinds of mentions of real pages.
-pub const KINDS_OF_REAL: [&str; 4] = ["whole", "garbled", "another digit", "another document's"];
+pub const KINDS_OF_REAL: [&str; 5] =
+    ["whole", "garbled", "garbled number", "another digit", "another document's"];
 
 /// Code points, end exclusive.
 pub type Place = (usize, usize);
