@@ -3,6 +3,9 @@
 /// Bytes between two counts.
 const BLOCK: usize = 256;
 
+/// Bytes whose count a byte holds.
+const COUNTED: usize = 128;
+
 /// Turns byte offsets of `text` into code points: a table of counts, and at most one block to walk.
 #[derive(Debug)]
 pub struct CodePoints<'a> {
@@ -40,9 +43,10 @@ impl<'a> CodePoints<'a> {
     }
 }
 
-/// Bytes that begin a character.
+/// Bytes that begin a character. Counted in bytes, of which a register of the processor adds many at once.
 fn starts(bytes: &[u8]) -> usize {
-    bytes.iter().filter(|byte| **byte & 0xC0 != 0x80).count()
+    let few = |bytes: &[u8]| bytes.iter().map(|byte| u8::from(byte & 0xC0 != 0x80)).sum::<u8>();
+    bytes.chunks(COUNTED).map(|bytes| usize::from(few(bytes))).sum()
 }
 
 #[cfg(test)]

@@ -192,17 +192,22 @@ impl Grid {
     /// Goes back along the best path and tells the word that is least like its own.
     pub(super) fn worst(&self, mut k: usize, stride: usize) -> u16 {
         let mut i = self.mention.len();
-        let (mut worst, mut word, mut cost) = (0, 0, 0);
+        let (mut worst, mut word, mut lost, mut cost) = (0, 0, 0, 0);
         let cell = |i: usize, k: usize| self.rows[i * stride + k + 1] >> 16;
-        let mut close = |word: &mut u32, cost: &mut u32| {
+        let mut close = |word: &mut u32, lost: &mut u32, cost: &mut u32| {
             if *word >= MIN_WORD {
                 worst = worst.max(*cost * 100 / *word);
             }
-            (*word, *cost) = (0, 0);
+            // `Harbour Co` is not `Harbour`.
+            if *word > 1 && lost == word {
+                worst = u32::MAX;
+            }
+            (*word, *lost, *cost) = (0, 0, 0);
         };
         while i > 0 {
             let here = cell(i, k);
-            let (up, right) = match self.steps[i * stride + k + 1] {
+            let step = self.steps[i * stride + k + 1];
+            let (up, right) = match step {
                 LOST => (1, Some(1)),
                 ADDED => (0, None),
                 JOINED => (2, Some(1)),
@@ -218,10 +223,15 @@ impl Grid {
             };
             cost += here.saturating_sub(cell(i, k));
             for at in (i..from).rev() {
-                if is_word(self.mention[at]) { word += 1 } else { close(&mut word, &mut cost) }
+                if is_word(self.mention[at]) {
+                    word += 1;
+                    lost += u32::from(step == LOST);
+                } else {
+                    close(&mut word, &mut lost, &mut cost);
+                }
             }
         }
-        close(&mut word, &mut cost);
+        close(&mut word, &mut lost, &mut cost);
         worst.min(u32::from(u16::MAX)) as u16
     }
 }
@@ -271,5 +281,7 @@ fn edge(scan: &Scan, at: usize, begins: bool, identifier: bool, source: &str) ->
     let byte = scan.page.byte(at);
     let right = source[byte..].chars().next().is_some_and(char::is_uppercase);
     let left = source[..byte].chars().next_back().is_some_and(char::is_lowercase);
-    (left && right).then_some(GLUED)
+    // A single letter is the name's own, misread: `SOPHIcE`.
+    let beyond = if begins { at.checked_sub(2).and_then(|at| chars.get(at)) } else { chars.get(at + 1) };
+    (left && right && beyond.is_some_and(|c| c.is_alphabetic())).then_some(GLUED)
 }

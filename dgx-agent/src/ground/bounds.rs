@@ -11,6 +11,9 @@ impl Bounds {
     /// Two places whose costs, in tenths of an edit, are this close are equally like a mention.
     pub const MARGIN: i32 = 4;
 
+    /// A place that costs so much more than another is not taken for a mention, whatever stands in front of it.
+    pub const BEYOND: u16 = 40;
+
     /// Letters and digits in front that must agree to say much.
     const SPEAKS: usize = 8;
 
@@ -19,11 +22,15 @@ impl Bounds {
         (letters as u16 * 5).max(5)
     }
 
-    /// Whether a place is like enough, given how many letters in front agree and whether it is where the order of
-    /// the mentions has it.
-    pub fn allow(like: &Like, agrees: usize, in_order: bool) -> bool {
+    /// Whether so many letters in front of a mention that agree, of so many, say that it stands there.
+    pub fn speaks(agrees: usize, of: usize) -> bool {
+        agrees >= Self::SPEAKS && agrees * 4 >= of * 3
+    }
+
+    /// Whether a place is like enough, given whether the words in front speak for it and whether it is where the order
+    /// of the mentions has it.
+    pub fn allow(like: &Like, spoken: bool, in_order: bool) -> bool {
         let letters = u32::from(like.letters);
-        let spoken = agrees >= Self::SPEAKS;
         // Tenths of an edit in a hundred letters.
         let rate = u32::from(like.cost) * 100 / letters.max(1);
         let (plain, in_context) = match letters {

@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 
 use super::Bounds;
 use super::align::Grid;
+use super::context::Context;
 use super::page::{NONE, Scan, Wanted, count_words};
 use super::shapes::Look;
 
@@ -19,8 +20,15 @@ const MANY: usize = 400_000;
 const RARE_PLACES: u32 = 96;
 const RARE_GROUPS: u32 = 256;
 
-/// Places that are aligned for a text.
+/// Places that are aligned for a text, and for one of so few letters and digits.
 const MAX_ALIGNED: usize = 8;
+const MAX_ALIGNED_SHORT: usize = 24;
+const SHORT: usize = 6;
+
+/// Letters and digits in front of a mention by which places are found for it, at least and at most; and how many places.
+const MIN_LEAD: usize = 8;
+const MAX_LEAD: usize = 10;
+const MAX_LED: usize = 4;
 
 /// Marks between two letters that are passed over for where a text begins.
 const MAX_MARKS: usize = 8;
@@ -96,7 +104,14 @@ pub(super) struct Fuzzy {
 impl Fuzzy {
     /// Finds the places that are like the texts; those of a text are together, the likest first. Texts for which
     /// groups of three find nothing good are looked for by pairs.
-    pub fn find(&mut self, scan: &Scan, wanted: &[Wanted], texts: &[u32], source: &str) {
+    pub fn find(
+        &mut self,
+        scan: &Scan,
+        wanted: &[Wanted],
+        texts: &[u32],
+        leads: &[(u32, Context)],
+        source: &str,
+    ) {
         self.likes.clear();
         if texts.is_empty() || scan.page.len() == 0 {
             return;
@@ -109,15 +124,59 @@ impl Fuzzy {
             return;
         }
         self.round(scan, wanted, texts, (3, FEW_BITS, false), source);
-        let good = |text: u32| {
-            let likes = &self.likes;
-            let from = likes.partition_point(|like| like.text < text);
-            likes.get(from).is_some_and(|like| like.text == text && Bounds::allow(like, 0, false))
-        };
-        let rest: Vec<u32> = texts.iter().copied().filter(|text| !good(*text)).collect();
+        let rest: Vec<u32> = texts.iter().copied().filter(|text| !self.has_good(*text)).collect();
         if !rest.is_empty() {
             self.likes.retain(|like| !rest.contains(&like.text));
             self.round(scan, wanted, &rest, (2, FEW_BITS, false), source);
+            self.likes.sort_by_key(|like| (like.text, like.cost, like.start));
+        }
+        for (text, context) in leads {
+            if !self.has_good(*text) {
+                self.follow(scan, &wanted[*text as usize], (*text, context), look, source);
+            }
+        }
+    }
+
+    /// Whether a text has a place that is like enough whatever stands in front of it.
+    fn has_good(&self, text: u32) -> bool {
+        let from = self.likes.partition_point(|like| like.text < text);
+        self.likes.get(from).is_some_and(|like| like.text == text && Bounds::allow(like, false, false))
+    }
+
+    /// Looks where the words in front of a mention stand: what follows them may be it, though hardly like it.
+    fn follow(
+        &mut self,
+        scan: &Scan,
+        want: &Wanted,
+        (text, context): (u32, &Context),
+        look: Look,
+        source: &str,
+    ) {
+        let core = &scan.words.chars[want.core.clone()];
+        if context.len() < MIN_LEAD || core.len() > MAX_CHARS {
+            return;
+        }
+        let mut lead = [0; MAX_LEAD];
+        let lead = &mut lead[..context.len().min(MAX_LEAD)];
+        lead.copy_from_slice(&context.classes[..lead.len()]);
+        lead.reverse();
+        let letters = count_words(core);
+        let found = self.likes.len();
+        for at in memchr::memmem::find_iter(&self.classes, lead).take(MAX_LED) {
+            let Some(&start) = self.solid.0.get(at + lead.len()) else { continue };
+            let known = |like: &Like| like.text == text && like.start <= start && start < like.end;
+            let places = &scan.places[want.places.clone()];
+            if self.likes.iter().any(known)
+                || places.binary_search_by_key(&start, |place| place.start).is_ok()
+            {
+                continue;
+            }
+            self.grid.read_mention(core, look, want.identifier);
+            let (start, limit) = (start as usize, Bounds::most(letters));
+            let like = self.grid.align(scan, look, start, start, limit, want.identifier, source);
+            self.likes.extend(like.map(|like| Like { text, letters: letters as u16, ..like }));
+        }
+        if self.likes.len() > found {
             self.likes.sort_by_key(|like| (like.text, like.cost, like.start));
         }
     }
@@ -263,19 +322,23 @@ impl Fuzzy {
             windows.truncate(MAX_WINDOWS);
         }
         windows.sort_unstable();
-        let mut clusters: Vec<(u64, u64)> = Vec::with_capacity(MAX_ALIGNED);
-        let most = windows.first().map_or(0, |(count, ..)| count.0);
+        // Of a short word one error may leave a single pair, and pairs are everywhere.
+        let short = letters <= SHORT;
+        let aligned = if short { MAX_ALIGNED_SHORT } else { MAX_ALIGNED };
+        let mut clusters: Vec<(u64, u64)> = Vec::with_capacity(aligned);
+        let mut most = 0;
         for &(count, first, last) in windows.iter() {
             // What has so few votes beside the best is not like the text, or much less.
-            if count.0 * 2 < most {
+            if count.0 * 2 < most && !short {
                 break;
             }
             if clusters.iter().all(|(other, _)| first.abs_diff(*other) > reach)
                 && !self.solid.is_known(scan, want, first, last)
             {
+                most = most.max(count.0);
                 clusters.push((first, last));
             }
-            if clusters.len() == MAX_ALIGNED {
+            if clusters.len() == aligned {
                 break;
             }
         }
@@ -283,7 +346,7 @@ impl Fuzzy {
             return;
         }
         self.grid.read_mention(core, look, want.identifier);
-        let limit = Bounds::most(letters);
+        let mut limit = Bounds::most(letters);
         let from = self.likes.len();
         for (first, last) in clusters {
             let place = |diagonal: u64| self.solid.place(diagonal).unwrap_or(scan.page.len());
@@ -292,6 +355,8 @@ impl Fuzzy {
             let last = if next > last + 2 { next.min(last + MAX_MARKS) } else { last };
             let like = self.grid.align(scan, look, first, last.max(first), limit, want.identifier, source);
             self.likes.extend(like.map(|like| Like { text, letters: letters as u16, ..like }));
+            // What costs so much more than another place is never chosen.
+            limit = like.map_or(limit, |like| limit.min(like.cost + Bounds::BEYOND));
         }
         self.likes[from..].sort_by_key(|like| (like.cost, like.start, like.end));
         // Of those that overlap, the likest.

@@ -31,6 +31,7 @@ use proto::labelset::{Labelset, Mention};
 use serde::{Deserialize, Serialize};
 
 use bounds::Bounds;
+use context::Context;
 use fuzzy::Fuzzy;
 use page::Scan;
 use place::Placer;
@@ -181,7 +182,10 @@ impl Scratch {
         let mut texts: Vec<u32> = rest.iter().chain(&doubtful).map(|nth| text_of(*nth)).collect();
         texts.sort_unstable();
         texts.dedup();
-        fuzzy.find(scan, &wanted, &texts, text);
+        let leads: Vec<(u32, Context)> = (rest.iter().chain(&doubtful))
+            .filter_map(|nth| Some((text_of(*nth), placer.context_of(*nth as usize)?)))
+            .collect();
+        fuzzy.find(scan, &wanted, &texts, &leads, text);
         // Of those whose words in front are elsewhere, some stand there garbled.
         for nth in doubtful {
             if !placer.place_in_context(nth as usize, fuzzy) && !placer.place(nth as usize) {

@@ -2,17 +2,18 @@
 //!
 //! The words in front of it say most; then how it is written; then the order of the mentions, which is the page's.
 
+mod alike;
+
 use std::cmp::Reverse;
 use std::ops::Range;
 
-use proto::labelset::{Label, Labelset, Verdict};
+use proto::labelset::Labelset;
 
 use super::context::{CONTEXT, Context, MIN_CONTEXT, distance};
 use super::fold::Folded;
-use super::fuzzy::{Fuzzy, Like};
 use super::page::{NONE, Place, Scan, Sought, Wanted};
 use super::shapes::Look;
-use super::{Bounds, GroundedSpan, MatchKind, Reason};
+use super::{GroundedSpan, MatchKind};
 use crate::offsets::CodePoints;
 
 /// Neighbours, in the list of mentions, that are asked where they are.
@@ -349,101 +350,8 @@ impl<'a> Placer<'a> {
         self.spans.into_iter().map(place).collect()
     }
 
-    /// Gives the mentions that wait for a text the places that are most like it.
-    pub fn place_alike(&mut self, waiting: &[u32], fuzzy: &Fuzzy) -> Vec<(u32, Reason)> {
-        let Some(&first) = waiting.first() else { return Vec::new() };
-        let text = self.sought[first as usize].text as u32;
-        let likes = fuzzy.likes.partition_point_of(text);
-        let mut left = Vec::new();
-        for (done, &nth) in waiting.iter().enumerate() {
-            if let Err(reason) = self.place_one_alike(nth as usize, waiting.len() - done, likes) {
-                left.push((nth, reason));
-            }
-        }
-        left
-    }
-
-    /// Places a mention by likeness where its words in front are, when it stands as asked only where they are not.
-    pub fn place_in_context(&mut self, nth: usize, fuzzy: &Fuzzy) -> bool {
-        let likes = fuzzy.likes.partition_point_of(self.sought[nth].text as u32);
-        let Some(context) = self.context_of(nth) else { return false };
-        let there = |like: &&Like| self.agrees(&context, like.start) * 3 >= context.len() * 2;
-        let likes: Vec<Like> = likes.iter().filter(there).copied().collect();
-        self.place_one_alike(nth, 1, &likes).is_ok()
-    }
-
-    fn place_one_alike(&mut self, nth: usize, waiting: usize, likes: &[Like]) -> Result<(), Reason> {
-        let sought = &self.sought[nth];
-        let label = self.labelset.label(&sought.mention.label);
-        let context = self.context_of(nth);
-        let (after, until) = self.between(sought.index);
-        let mut choices: Vec<(i32, usize, Like)> = Vec::new();
-        let mut taken = false;
-        for like in likes {
-            let agrees = context.as_ref().map_or(0, |context| self.agrees(context, like.start));
-            let in_order = after <= like.start && like.start <= until && (after > 0 || until != NONE);
-            if !Bounds::allow(like, agrees, in_order) {
-                continue;
-            }
-            if !self.is_free(like.start, like.end) {
-                taken = true;
-                continue;
-            }
-            let like = Like { cost: like.cost + self.lost_capitals(sought, like), ..*like };
-            if !Bounds::allow(&like, agrees, in_order) {
-                continue;
-            }
-            let score = i32::from(like.cost) - 2 * agrees.min(12) as i32 - if in_order { 3 } else { 0 };
-            choices.push((score, agrees, like));
-        }
-        choices.sort_by_key(|(score, _, like)| (*score, like.start));
-        let Some((score, _, best)) = choices.first().copied() else {
-            return Err(if taken { Reason::Taken } else { Reason::NotFound });
-        };
-        let read = |like: &Like| &self.scan.page.chars[like.start as usize..like.end as usize];
-        let rivals = choices.iter().filter(|(other, ..)| *other < score + Bounds::MARGIN);
-        if rivals.clone().count() > waiting && rivals.clone().any(|(.., like)| read(like) != read(&best)) {
-            return Err(Reason::Ambiguous);
-        }
-        // Several wait: they take theirs in the order of the page.
-        let best = match waiting {
-            1 => best,
-            waiting => {
-                rivals.map(|(.., like)| *like).take(waiting).min_by_key(|like| like.start).unwrap_or(best)
-            }
-        };
-        let range = best.start as usize..best.end as usize;
-        let bytes = self.scan.page.bytes(self.text, range.clone()).ok_or(Reason::NotFound)?;
-        let same = || {
-            let read = |c: &&char| **c != ' ';
-            let core = &self.scan.words.chars[self.wanted[sought.text].core.clone()];
-            core.iter().filter(read).eq(self.scan.page.chars[range.clone()].iter().filter(read))
-        };
-        if let Some(label) = label.filter(|label| label.identifier && best.cost > 0 && !same()) {
-            told_apart(label, sought.mention.text.trim(), &self.text[bytes.clone()])?;
-        }
-        let (kind, similarity) = match best.cost {
-            _ if self.text[bytes.clone()] == *sought.mention.text.trim() => (MatchKind::Exact, 1.0),
-            0 if same() => (MatchKind::Normalized, 1.0),
-            cost => (MatchKind::Fuzzy, 1.0 - f64::from(cost) / (10.0 * f64::from(best.letters))),
-        };
-        self.take(nth, range, bytes, kind, similarity.max(0.5));
-        Ok(())
-    }
-
-    /// What it costs that a word of a name begins small on the page: names are not written so.
-    fn lost_capitals(&self, sought: &Sought<'_>, like: &Like) -> u16 {
-        let asked = sought.mention.text.trim().chars().find(|c| c.is_alphanumeric());
-        let there = self.scan.page.bytes(self.text, like.start as usize..like.start as usize + 1);
-        let there = there.and_then(|bytes| self.text[bytes].chars().next());
-        match (asked, there) {
-            (Some(asked), Some(there)) if like.cost > 0 && asked.is_uppercase() && there.is_lowercase() => 8,
-            _ => 0,
-        }
-    }
-
     /// The classes of the letters and digits in front of a mention, the last first; None when it says too little.
-    fn context_of(&self, nth: usize) -> Option<Context> {
+    pub fn context_of(&self, nth: usize) -> Option<Context> {
         let before = self.sought[nth].mention.before.as_deref().filter(|before| !before.is_empty())?;
         let tail = before.char_indices().rev().nth(2 * CONTEXT).map_or(0, |(at, _)| at);
         let mut folded = Folded::default();
@@ -464,28 +372,5 @@ impl<'a> Placer<'a> {
         let errors = distance(&context.classes[..context.length], there);
         let alike = context.length.saturating_sub(2 * errors);
         if alike >= MIN_CONTEXT.min(context.length) { alike } else { 0 }
-    }
-}
-
-/// Whether an identifier that the page reads otherwise is the mention all the same: its validator must know the
-/// mention for valid, and the page's reading for invalid or for the same value. Where both would do, nobody can tell.
-fn told_apart(label: &Label, mention: &str, on_page: &str) -> Result<(), Reason> {
-    match (label.check_strictly(mention), label.check_strictly(on_page)) {
-        (Verdict::Valid(_), Verdict::Invalid) => Ok(()),
-        (Verdict::Valid(mention), Verdict::Valid(on_page)) if mention == on_page => Ok(()),
-        _ => Err(Reason::NotFound),
-    }
-}
-
-trait OfText {
-    fn partition_point_of(&self, text: u32) -> &[Like];
-}
-
-impl OfText for Vec<Like> {
-    /// Those of a text: together, but in no order of texts.
-    fn partition_point_of(&self, text: u32) -> &[Like] {
-        let start = self.partition_point(|like| like.text < text);
-        let end = self.partition_point(|like| like.text <= text);
-        &self[start..end]
     }
 }

@@ -36,7 +36,9 @@ const LIKES: &[&str] = &[
     "ou", "gy", "py", "jf", "je", "it", "kt", "kr", "mw", "wu", "bo", "do", "pr", "dc", "0c", "0u", "gj",
     "bv", "vd", "br", "db", "гr", "гt", "rг", "ht", "7z", "7l", "7i", "1f", "6c", "6o", "8o", "9o", "3z",
     "5g", "5b", "6e", "8r", "нп", "пн", "шщ", "цп", "лп", "иn", "ии", "ьы", "бь", "гт", "вз", "жк", "дл",
-    "шп", "ни", "зэ", "3з", "6б", "чу",
+    "шп", "ни", "зэ", "3з", "6б", "чу", "щц", "ип", "иш", "зв", "דר", "הח", "הת", "חת", "ון", "וז", "וי",
+    "זן", "םס", "כב", "נג", "טמ", "רך", "דך", "מם", "כך", "נן", "פף", "צץ", "עצ", "بت", "بث", "تث", "بن",
+    "تن", "ثن", "بي", "تي", "ني", "جح", "حخ", "جخ", "دذ", "رز", "سش", "صض", "طظ", "عغ", "فق", "ةه", "ىي",
 ];
 /// Marks that stand for letters and digits of one stroke, or for what they are part of.
 const STROKES: &[&str] = &[
@@ -92,6 +94,10 @@ const PAIRS: &[(&str, char)] = &[
     ("il", 'n'),
     ("li", 'n'),
     ("it", 'n'),
+    // Not misread, but spelt out: `Moewe`.
+    ("ae", 'a'),
+    ("oe", 'o'),
+    ("ue", 'u'),
 ];
 
 const LETTERS: usize = 26;
@@ -151,6 +157,7 @@ impl Costs {
             }
         }
         let mut alike = |a: char, b: char, cost: u16| {
+            let (a, b) = (drawn(a), drawn(b));
             if a.is_ascii() && b.is_ascii() {
                 ascii[a as usize * 128 + b as usize] = cost as u8;
                 ascii[b as usize * 128 + a as usize] = cost as u8;
@@ -180,6 +187,14 @@ impl Costs {
             }
         }
         Self { ascii, pairs, others }
+    }
+}
+
+/// As [`Look::plain`], before there are tables.
+fn drawn(c: char) -> char {
+    match latin(c) {
+        0 => c,
+        ascii => char::from(ascii),
     }
 }
 

@@ -65,6 +65,10 @@ fn likeness_knows_ocr() {
         ("Hypothetical Crewing C0.", "Hypothetical Crewing Co", "Hypothetical Crewing C0"),
         ("OCEANLANTERN sailed", "OCEAN LANTERN", "OCEANLANTERN"),
         ("в порту Kaлинингpaд", "Калининград", "Kaлинингpaд"),
+        ("господин Ёлкпн прибыл", "Ёлкин", "Ёлкпн"),
+        ("הספינה בנמל אשרוד היום", "אשדוד", "אשרוד"),
+        ("die Möwe sank", "Moewe", "Möwe"),
+        ("the HEDWI6 SOPHIcE sailed", "HEDWIG SOPHIE", "HEDWI6 SOPHIcE"),
     ];
     for (text, words, expected) in cases {
         assert_eq!(name(text, words), found(expected, MatchKind::Fuzzy), "{text}");
@@ -78,6 +82,7 @@ fn nothing_is_invented() {
         ("the OCEANIC sailed", "OCEAN"),
         ("CLOUD HARVESTER NO. 8", "CLOUD HARVESTER NO. 7"),
         ("Hans", "Hand"),
+        ("the Harbour & Dock Company", "Harbour Co"),
         ("", "OCEAN"),
         ("OCEAN", "OCEAN LANTERN"),
     ];
@@ -100,6 +105,12 @@ fn identifiers_are_bent_only_where_their_validator_can_tell() {
     assert_eq!(one("sign H0AB.", "CALL_SIGN", "HOAB"), fuzzy("H0AB"));
     assert_eq!(one("sign 6KUS8.", "CALL_SIGN", "6KUSB"), Err(Reason::NotFound), "6KUSB is no call sign");
     assert_eq!(one("sign EA52.", "CALL_SIGN", "EAS2"), Err(Reason::NotFound), "both could be");
+    assert_eq!(one("on 20O7-07-07.", "DATE", "2007-07-07"), fuzzy("20O7-07-07"));
+    assert_eq!(one("on 2O July 1824.", "DATE", "20 July 1824"), fuzzy("2O July 1824"));
+    assert_eq!(one("on 3 July 2004.", "DATE", "1 July 2004"), Err(Reason::NotFound), "J is no 1 here");
+    assert_eq!(one("on 19/11/2011.", "DATE", "11/11/2011"), Err(Reason::NotFound));
+    assert_eq!(one("licence LIC-2024~-3078.", "LICENCE_NO", "LIC-2024-3078"), fuzzy("LIC-2024~-3078"));
+    assert_eq!(one("licence LIC-20243078.", "LICENCE_NO", "LIC-2024-3078"), Err(Reason::NotFound));
     assert_eq!(one("licence LIC-2O24-1.", "LICENCE_NO", "LIC-2024-1"), Err(Reason::NotFound), "no validator");
 }
 
@@ -115,6 +126,27 @@ fn repeated_mentions_spread_by_context_then_order() {
     assert_eq!(starts(&[mention("VESSEL_NAME", "OCEAN A", "Former name:")]), [(0, 28)]);
     let grounded = ground(text, &vec![plain; 4], &labelset());
     assert_eq!(grounded.ungrounded, [Ungrounded { mention: 3, reason: Reason::Taken }]);
+}
+
+#[test]
+fn words_in_front_lead_to_what_is_hardly_like() {
+    let text = "The doctor wrote a long letter to Gocha, and went by way of Otho.";
+    let place = |before: &str| {
+        let spans = ground(text, &[mention("PORT", "Gotha", before)], &labelset()).spans;
+        spans.first().map(|span| span.text.clone())
+    };
+    assert_eq!(place(""), None);
+    assert_eq!(place("a long letter to"), Some("Gocha".to_owned()));
+    assert_eq!(place("went by way of"), None);
+}
+
+#[test]
+fn what_stands_once_as_asked_may_stand_again_garbled() {
+    let text = "Den Monolog des Ains hat Welcker erklärt; Aias selbst spricht.";
+    let twice = vec![mention("MASTER", "Aias", ""); 2];
+    let texts: Vec<String> =
+        ground(text, &twice, &labelset()).spans.into_iter().map(|span| span.text).collect();
+    assert_eq!(texts, ["Ains", "Aias"]);
 }
 
 #[test]
