@@ -57,7 +57,7 @@ demo: build ## The whole pilot on this machine: real OCR pages, rules or MODEL=n
 	@$(CARGO) run --quiet --bin demo $(FEATURES) -- $(if $(MODEL),--model "$(MODEL)")
 
 bench-ground: library ## How right and how fast mentions are found: generated kinds, real OCR, odd pages, rules
-	@$(CARGO) run --quiet --release --bin bench-ground $(FEATURES)
+	@$(CARGO) run --quiet --profile bench --package e2e --bin bench-ground $(FEATURES)
 
 # The agent by itself, as it is released: together with the tests it would have their places to crash.
 bench-build: library
@@ -73,9 +73,9 @@ bench-peers: bench-build ## The same server for langextract and distilabel
 
 bench-ground-peers: library ## The same cases through langextract's aligner (into a venv of the cache folder)
 	@[ -x "$(PEER)/bin/python" ] || { python3 -m venv "$(PEER)" && "$(PEER)/bin/pip" install --quiet langextract==1.7.1; }
-	@$(CARGO) build --quiet --release --bin bench-ground $(FEATURES)
-	@$(CARGO) run --quiet --release --bin bench-ground $(FEATURES)
-	@$(CARGO) run --quiet --release --bin bench-ground $(FEATURES) -- --cases | \
+	@$(CARGO) build --quiet --profile bench --package e2e --bin bench-ground $(FEATURES)
+	@$(CARGO) run --quiet --profile bench --package e2e --bin bench-ground $(FEATURES)
+	@$(CARGO) run --quiet --profile bench --package e2e --bin bench-ground $(FEATURES) -- --cases | \
 	 "$(PEER)/bin/python" tests/peers/ground_langextract.py
 
 SECONDS ?= 600
