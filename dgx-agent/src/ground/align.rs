@@ -17,6 +17,8 @@ pub(super) struct Grid {
     strict: Vec<bool>,
     /// It has no digit: a digit in its place is an error of OCR, not another number.
     letters_only: bool,
+    /// How many of its digits may be another on the page.
+    bends: usize,
     /// By character of the mention: what it and the one before it may be read as.
     mention_pairs: Vec<u32>,
     page: Vec<char>,
@@ -43,7 +45,10 @@ impl Grid {
             let spelt = word.iter().all(|c| c.is_alphabetic());
             self.strict.extend(std::iter::repeat_n(identifier && !spelt, word.len()));
         }
-        self.letters_only = !identifier && !core.iter().any(|c| c.is_numeric());
+        let digits = core.iter().filter(|c| c.is_numeric()).count();
+        self.letters_only = !identifier && digits == 0;
+        let letters = core.iter().filter(|c| c.is_alphabetic()).count();
+        self.bends = if !identifier && letters >= ADDRESS { digits / BENT_OF } else { 0 };
         self.mention.clear();
         self.mention.extend(core.iter().map(|c| look.plain(*c)));
         self.mention_pairs.clear();
@@ -112,7 +117,7 @@ impl Grid {
             let two_above = two_above.len().checked_sub(stride).map(|at| &two_above[at..]);
             let steps = &mut self.steps[i * stride..(i + 1) * stride];
             let mut least = INF;
-            let letters_only = self.letters_only;
+            let (letters_only, bends) = (self.letters_only, self.bends > 0);
             for k in 0..width {
                 // The page's character is the one before j.
                 let j = i + k;
@@ -123,6 +128,9 @@ impl Grid {
                 let mut reading = look.replaced(wanted, there, strict);
                 if reading == NO && letters_only && there.is_ascii_digit() {
                     reading = DIGIT_IN_NAME;
+                }
+                if reading == NO && bends && wanted.is_ascii_digit() && there.is_ascii_digit() {
+                    reading = DIGIT_BENT;
                 }
                 let mut best = above[k + 1] + cost(reading);
                 let mut step = BOTH;
@@ -204,6 +212,7 @@ impl Grid {
             }
             (*word, *lost, *cost) = (0, 0, 0);
         };
+        let mut bent = 0;
         while i > 0 {
             let here = cell(i, k);
             let step = self.steps[i * stride + k + 1];
@@ -214,6 +223,10 @@ impl Grid {
                 SPLIT => (1, None),
                 _ => (1, Some(0)),
             };
+            if step == BOTH && self.bends > 0 {
+                let (asked, there) = (self.mention[i - 1], self.page[i + k - 1]);
+                bent += usize::from(asked != there && asked.is_numeric() && there.is_numeric());
+            }
             let from = i;
             i -= up;
             k = match right {
@@ -232,6 +245,9 @@ impl Grid {
             }
         }
         close(&mut word, &mut lost, &mut cost);
+        if bent > self.bends {
+            return u16::MAX;
+        }
         worst.min(u32::from(u16::MAX)) as u16
     }
 }
@@ -245,6 +261,12 @@ const BESIDE: &[&str] = &[
 
 /// What it costs that a digit stands for a letter that is not drawn like it, in what has no digits.
 const DIGIT_IN_NAME: u16 = 8;
+
+/// An address, or another text of so many letters that is no identifier, is known by them: of so many digits one may be
+/// another, at this cost.
+const ADDRESS: usize = 16;
+const BENT_OF: usize = 5;
+const DIGIT_BENT: u16 = 10;
 
 /// What it costs that a blank was lost there.
 const GLUED: u16 = 3;

@@ -1,7 +1,7 @@
 //! How OCR errs: which characters it takes for each other, and what each error costs.
 //!
-//! Costs are in tenths of an edit. A digit is never another digit, is never lost and never added; it may only be
-//! read as a letter that is drawn like it, or the other way round.
+//! Costs are in tenths of an edit. A digit is never another digit (but for one in a long text of letters, see
+//! `align`), is never lost and never added; it may only be read as a letter that is drawn like it, or the other way round.
 
 use std::sync::LazyLock;
 
@@ -36,9 +36,10 @@ const LIKES: &[&str] = &[
     "ou", "gy", "py", "jf", "je", "it", "kt", "kr", "mw", "wu", "bo", "do", "pr", "dc", "0c", "0u", "gj",
     "bv", "vd", "br", "db", "гr", "гt", "rг", "ht", "7z", "7l", "7i", "1f", "6c", "6o", "8o", "9o", "3z",
     "5g", "5b", "6e", "8r", "нп", "пн", "шщ", "цп", "лп", "иn", "ии", "ьы", "бь", "гт", "вз", "жк", "дл",
-    "шп", "ни", "зэ", "3з", "6б", "чу", "щц", "ип", "иш", "зв", "דר", "הח", "הת", "חת", "ון", "וז", "וי",
-    "זן", "םס", "כב", "נג", "טמ", "רך", "דך", "מם", "כך", "נן", "פף", "צץ", "עצ", "بت", "بث", "تث", "بن",
-    "تن", "ثن", "بي", "تي", "ني", "جح", "حخ", "جخ", "دذ", "رز", "سش", "صض", "طظ", "عغ", "فق", "ةه", "ىي",
+    "шп", "ни", "зэ", "3з", "6б", "чу", "ct", "щц", "ип", "иш", "зв", "דר", "הח", "הת", "חת", "ון", "וז",
+    "וי", "זן", "םס", "כב", "נג", "טמ", "רך", "דך", "מם", "כך", "נן", "פף", "צץ", "עצ", "بت", "بث", "تث",
+    "بن", "تن", "ثن", "بي", "تي", "ني", "جح", "حخ", "جخ", "دذ", "رز", "سش", "صض", "طظ", "عغ", "فق", "ةه",
+    "ىي",
 ];
 /// Marks that stand for letters and digits of one stroke, or for what they are part of.
 const STROKES: &[&str] = &[

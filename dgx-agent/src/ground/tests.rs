@@ -129,15 +129,29 @@ fn repeated_mentions_spread_by_context_then_order() {
 }
 
 #[test]
+fn an_address_is_known_by_its_letters() {
+    let asked = "LOT 276 JALAN BANTING, 43800 DENGKIL";
+    let on_page = |read: &str| one(&format!("GIN KEE\n{read}\nTEL"), "ADDRESS", asked);
+    let read = "LOT 276 JALAN BANTING, 43809 DENGKIL";
+    assert_eq!(on_page(read), found(read, MatchKind::Fuzzy));
+    assert_eq!(on_page("LOT 278 JALAN BANTING, 43809 DENGKIL"), Err(Reason::NotFound), "too many digits");
+    assert_eq!(one("no 438001234", "ADDRESS", "no 438001235"), Err(Reason::NotFound), "too few letters");
+}
+
+#[test]
 fn words_in_front_lead_to_what_is_hardly_like() {
-    let text = "The doctor wrote a long letter to Gocha, and went by way of Otho.";
+    let text = "The doctor wrote a long letter to Gorba, and went by way of Lyons.";
     let place = |before: &str| {
         let spans = ground(text, &[mention("PORT", "Gotha", before)], &labelset()).spans;
         spans.first().map(|span| span.text.clone())
     };
     assert_eq!(place(""), None);
-    assert_eq!(place("a long letter to"), Some("Gocha".to_owned()));
+    assert_eq!(place("a long letter to"), Some("Gorba".to_owned()));
     assert_eq!(place("went by way of"), None);
+    // A word that is written small is no name, whatever stands in front of it.
+    let small =
+        ground("bound for which it sailed", &[mention("PORT", "Whitby", "the ship bound for")], &labelset());
+    assert_eq!(small.spans, []);
 }
 
 #[test]

@@ -56,8 +56,10 @@ impl Placer<'_> {
                 taken = true;
                 continue;
             }
-            let like = Like { cost: like.cost + self.lost_capitals(sought, like), ..*like };
-            if !Bounds::allow(&like, spoken, in_order) {
+            let lost = self.lost_capitals(sought, like);
+            let like = Like { cost: like.cost + lost, ..*like };
+            // Words in front do not make a name of a word that is written small.
+            if !Bounds::allow(&like, spoken && lost == 0, in_order) {
                 continue;
             }
             let score = i32::from(like.cost) - 2 * agrees.min(12) as i32 - if in_order { 3 } else { 0 };
