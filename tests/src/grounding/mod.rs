@@ -16,7 +16,7 @@ use proto::labelset::{Labelset, Mention};
 
 /// Kinds of mentions of real pages.
 pub const KINDS_OF_REAL: [&str; 5] =
-    ["whole", "garbled", "garbled number", "another digit", "another document's"];
+    ["whole", "garbled", "garbled number", "another identifier", "another document's"];
 
 /// Code points, end exclusive.
 pub type Place = (usize, usize);

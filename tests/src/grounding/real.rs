@@ -14,7 +14,7 @@ use arrow::{
     datatypes::{DataType, Int64Type},
 };
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use proto::labelset::{Labelset, Mention};
+use proto::labelset::{Labelset, Mention, Verdict};
 use serde::Deserialize;
 
 use super::{Case, Expected, Place};
@@ -139,10 +139,10 @@ pub fn case(page: &Page, before: bool) -> Case {
         let alike = || truths.iter().filter(same);
         let places = match kind {
             // Where it also stands with its own digits, it is asked for there.
-            ANOTHER_DIGIT if alike().any(|(truth, place)| self::kind(truth, &read(*place)) != kind) => {
+            ANOTHER if alike().any(|(truth, place)| self::kind(truth, &read(*place)) != kind) => {
                 continue;
             }
-            ANOTHER_DIGIT => Vec::new(),
+            ANOTHER => Vec::new(),
             _ => alike().flat_map(|(_, place)| [*place, whole_words(&chars, *place)]).collect(),
         };
         let before = before.then(|| read((place.0.saturating_sub(20), place.0)));
@@ -152,19 +152,24 @@ pub fn case(page: &Page, before: bool) -> Case {
     Case { text: page.text.clone(), mentions, expected }
 }
 
-const ANOTHER_DIGIT: &str = "another digit";
+const ANOTHER: &str = "another identifier";
 
-/// How OCR left a mention. Of an identifier that came out with another digit nobody can tell which number it is: it
-/// must be refused. Of an amount, a citation or a name with a number people mark what stands there all the same; no
-/// digit is bent for it, so these are missed, and counted apart.
+/// How OCR left a mention. Of an identifier that came out with another digit, or as another that is valid, too, nobody
+/// can tell which it is: it must be refused. Of an amount, a citation or a name with a number people mark what stands
+/// there all the same; no digit is bent for most of them, so these are missed, and counted apart.
 fn kind(truth: &Truth, read: &str) -> &'static str {
     static LABELSET: LazyLock<Labelset> = LazyLock::new(Labelset::embedded);
-    let identifier = LABELSET.label(&truth.label).is_some_and(|label| label.identifier);
-    let digits = |text: &str| text.contains(|c: char| c.is_ascii_digit());
+    let identifier = LABELSET.label(&truth.label).filter(|label| label.identifier);
+    let valid = |text: &str| match identifier.map(|label| label.check_strictly(text)) {
+        Some(Verdict::Valid(value)) => Some(value),
+        _ => None,
+    };
+    let is_another = valid(read).is_some_and(|value| valid(&truth.text).is_none_or(|own| own != value));
+    let has_digits = has_digits_of(read, &truth.text) || !truth.text.contains(|c: char| c.is_ascii_digit());
     match squeezed(read) == squeezed(&truth.text) {
         true => "whole",
-        false if has_digits_of(read, &truth.text) || !digits(&truth.text) => "garbled",
-        false if identifier => ANOTHER_DIGIT,
+        false if identifier.is_some() && (is_another || !has_digits) => ANOTHER,
+        false if has_digits => "garbled",
         false => "garbled number",
     }
 }
