@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     keys::Key,
-    rows::{Row, RowError, convert, from_batch, to_batch},
+    rows::{Row, RowError, convert, from_batch},
     schema::Table,
     store::{Object, Store, StoreError},
 };
@@ -166,7 +166,7 @@ impl<R: Row> RowWriter<R> {
 
     pub fn push(&mut self, rows: &[R]) -> Result<(), EncodeError> {
         if !rows.is_empty() {
-            self.writer.write(&to_batch(rows)?)?;
+            self.writer.write(&R::to_batch(rows)?)?;
             self.rows += rows.len() as u64;
         }
         Ok(())
@@ -203,7 +203,7 @@ pub fn encode<R: Row>(rows: &[R]) -> Result<Bytes, EncodeError> {
         .collect::<Result<_, ParquetError>>()?;
     let groups: Vec<_> = groups
         .into_par_iter()
-        .map(|(rows, columns)| Ok(encode_group(&to_batch(rows)?, columns)?))
+        .map(|(rows, columns)| Ok(encode_group(&R::to_batch(rows)?, columns)?))
         .collect::<Result<_, EncodeError>>()?;
     for chunks in groups {
         let mut group = file.next_row_group()?;

@@ -44,7 +44,17 @@ pub(super) struct Annotated {
 #[derive(Debug)]
 pub(super) struct Page {
     ledger: LedgerRow,
-    spans: Vec<PageSpan>,
+    spans: Vec<Hashed>,
+}
+
+/// A span with what is hashed of it. That is done page by page, while the model server works: at the part's end it would
+/// wait.
+#[derive(Debug)]
+struct Hashed {
+    found: PageSpan,
+    place: CharSpan,
+    span_id: String,
+    text_sha256: String,
 }
 
 /// The part. `told`: what was told of its pages on the way, whatever comes of it.
@@ -201,7 +211,19 @@ pub(super) async fn page(
         latency_ms: i64::try_from(result.latency.as_millis()).unwrap_or(i64::MAX),
         run_id,
     };
-    Ok((key, Page { ledger, spans: result.spans }))
+    let spans = DocId::new(&key.0)
+        .map_or_else(|_| Vec::new(), |doc_id| hashed(&PageKey::new(doc_id, key.1), result.spans));
+    Ok((key, Page { ledger, spans }))
+}
+
+fn hashed(key: &PageKey, spans: Vec<PageSpan>) -> Vec<Hashed> {
+    let spans = spans.into_iter().filter_map(|found| {
+        let place = |at: usize| u32::try_from(at).ok();
+        let place = CharSpan::new(place(found.span.start)?, place(found.span.end)?)?;
+        let (span_id, text_sha256) = (key.span_id(&found.span.label, place), sha256_hex(&found.span.text));
+        Some(Hashed { found, place, span_id, text_sha256 })
+    });
+    spans.collect()
 }
 
 fn count(number: usize) -> i32 {
@@ -260,36 +282,31 @@ impl Page {
         generated_at: DateTime<Utc>,
     ) -> Vec<SuggestionRow<'a>> {
         let Self { ledger, spans } = self;
-        let mut rows = Vec::with_capacity(spans.len());
-        if let Ok(doc_id) = DocId::new(&ledger.doc_id) {
-            let key = PageKey::new(doc_id, ledger.page_num);
-            for PageSpan { span, source, confidence } in spans {
-                let (start, end) = (count(span.start), count(span.end));
-                let Some(place) = CharSpan::new(start.unsigned_abs(), end.unsigned_abs()) else { continue };
-                let stamp = &stamps[usize::from(source.has_model())];
-                rows.push(SuggestionRow {
-                    doc_id: ledger.doc_id.as_str().into(),
-                    page_num: ledger.page_num,
-                    span_id: key.span_id(&span.label, place).into(),
-                    label: span.label.as_str().into(),
-                    start,
-                    end,
-                    text: span.text.as_str().into(),
-                    text_sha256: sha256_hex(&span.text).into(),
-                    confidence: *confidence,
-                    model: stamp.model.as_str().into(),
-                    model_version: stamp.digest.as_str().into(),
-                    generated_at,
-                    match_kind: span.match_kind.as_str().into(),
-                    similarity: span.similarity,
-                    page_sha256: ledger.page_sha256.as_deref().unwrap_or_default().into(),
-                    prompt_sha256: stamp.prompt_sha256.as_str().into(),
-                    source: source.as_str().into(),
-                    norm_value: span.norm_value.as_deref().map(Into::into),
-                    run_id: ledger.run_id,
-                });
+        let row = |span: &'a Hashed| {
+            let Hashed { found: PageSpan { span, source, confidence }, place, span_id, text_sha256 } = span;
+            let stamp = &stamps[usize::from(source.has_model())];
+            SuggestionRow {
+                doc_id: ledger.doc_id.as_str().into(),
+                page_num: ledger.page_num,
+                span_id: span_id.as_str().into(),
+                label: span.label.as_str().into(),
+                start: place.start.0.cast_signed(),
+                end: place.end.0.cast_signed(),
+                text: span.text.as_str().into(),
+                text_sha256: text_sha256.as_str().into(),
+                confidence: *confidence,
+                model: stamp.model.as_str().into(),
+                model_version: stamp.digest.as_str().into(),
+                generated_at,
+                match_kind: span.match_kind.as_str().into(),
+                similarity: span.similarity,
+                page_sha256: ledger.page_sha256.as_deref().unwrap_or_default().into(),
+                prompt_sha256: stamp.prompt_sha256.as_str().into(),
+                source: source.as_str().into(),
+                norm_value: span.norm_value.as_deref().map(Into::into),
+                run_id: ledger.run_id,
             }
-        }
-        rows
+        };
+        spans.iter().map(row).collect()
     }
 }

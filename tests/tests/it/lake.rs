@@ -18,7 +18,7 @@ use proto::{
     ids::DocId,
     keys,
     parquet_io::read_all,
-    rows::{BatchPage, to_batch},
+    rows::{BatchPage, Row as _},
     store::{Env, Store},
 };
 use serde_json::{Value, json};
@@ -97,7 +97,7 @@ impl Place {
     async fn odd_columns(&self, doc_id: &str, change: impl FnOnce(&mut Vec<(String, ArrayRef)>)) {
         let page = RawPage::new(doc_id, 1, 1, "text");
         self.document(doc_id, std::slice::from_ref(&page)).await;
-        let batch = to_batch(&[page]).unwrap();
+        let batch = RawPage::to_batch(&[page]).unwrap();
         let names = batch.schema_ref().fields().iter().map(|field| field.name().clone());
         let mut columns: Vec<_> = names.zip(batch.columns().iter().cloned()).collect();
         change(&mut columns);
