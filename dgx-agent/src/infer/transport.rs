@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::client::Client;
 use super::controller::Timing;
 use super::error::{InferError, Partial};
-use super::logprobs::{Logprobs, Token, tokens};
+use super::logprobs::{self, Logprobs, Token, tokens};
 use super::ndjson::LineSplitter;
 use super::request::ModelParams;
 use super::runaway::Watch;
@@ -157,15 +157,27 @@ impl<'a> Answer<'a> {
 
     /// Takes a line; true when it was the last.
     fn take(&mut self, line: &[u8]) -> Result<bool, InferError> {
-        let chunk: Chunk<'_> = serde_json::from_slice(line).map_err(|error| InferError::Garbage {
-            detail: format!("a line that is not JSON, column {}", error.column()),
-        })?;
+        let garbage =
+            |column| InferError::Garbage { detail: format!("a line that is not JSON, column {column}") };
+        // Looked at once: of bytes each string would be, and a line holds dozens of short ones.
+        let line = str::from_utf8(line).map_err(|error| garbage(error.valid_up_to() + 1))?;
+        let (quick, mut short) = (logprobs::quick(line), String::new());
+        let read = match &quick {
+            Some(quick) => {
+                short.push_str(&line[..quick.at]);
+                short.push('}');
+                &short
+            }
+            None => line,
+        };
+        let chunk: Chunk<'_> = serde_json::from_str(read).map_err(|error| garbage(error.column()))?;
         if let Some(error) = &chunk.error {
             return Err(InferError::from_line(error));
         }
         let words = chunk.message.content.as_ref();
         self.content.push_str(words);
-        self.logprobs.take(words, self.content.len(), &chunk.logprobs);
+        let told = quick.map_or_else(|| logprobs::told(&chunk.logprobs, words), |quick| quick.told);
+        self.logprobs.take(words, self.content.len(), told);
         self.stop_runaway(words)?;
         if chunk.done {
             self.last = Last {
