@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::{Lab, Row, Unit, clients::fixed_rates};
 
 const SERVER: [&str; 4] = ["--slots", "4", "--service-ms", "50"];
+const SLOTS: u32 = 4;
 /// Answers a second, when no slot is ever idle.
 const PERFECT: f64 = 80.0;
 
@@ -13,11 +14,11 @@ pub(super) async fn rows(lab: &Lab) -> Result<Vec<Row>> {
     let run = lab.job(1000, &simulator).await?;
     let stats = simulator.stats("?samples").await?;
     let rate = run.done.answers as f64 / run.took.as_secs_f64();
-    let between = |from: u64, to: u64| (to - from) as f64 / 1e6;
     let idle = stats.first_request.zip(stats.last_answer).map(|(first, last)| {
-        let (before, after) =
-            (between(run.submitted.at_ns, first.at_ns), between(last.at_ns, run.done.at_ns));
-        format!("{before:.0} | {after:.0} ms")
+        let slots = f64::from(SLOTS);
+        let moments = [run.submitted, first, last, run.done];
+        let [before, during, after] = [0, 1, 2].map(|n| moments[n + 1].idle_since(&moments[n]) / slots * 1e3);
+        format!("{before:.0} | {during:.0} | {after:.0} ms")
     });
     let (fixed, _) = fixed_rates(lab, &SERVER, 4, 240).await?;
     let (serial, _) = fixed_rates(lab, &SERVER, 1, 40).await?;
@@ -34,7 +35,10 @@ pub(super) async fn rows(lab: &Lab) -> Result<Vec<Row>> {
             10.0,
             Unit::Count,
         ),
-        Row::told("  before the first request | after the last answer", idle.unwrap_or_default()),
+        Row::told(
+            "  idle before the first request | until the last answer | after",
+            idle.unwrap_or_default(),
+        ),
         Row::told("  requests/s: agent ÷ perfect", Unit::Ratio.show(rate / PERFECT)),
         Row::told(
             "  agent ÷ client with 4 fixed | serial client",

@@ -45,14 +45,15 @@ async fn main() -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let mut terminate = signal(SignalKind::terminate())?;
     tracing::info!(%address, "SIMULATOR of Ollama listens");
+    // Before anybody is told of it: what it takes to get ready is no service time.
+    let sim = Sim::new(App::new(&arguments.model, arguments.faults), arguments.plan)
+        .context("make the file for bodies")?;
     if let Some(file) = arguments.port_file {
         let unfinished = file.with_extension("tmp");
         fs::write(&unfinished, format!("{}\n", address.port()))
             .and_then(|()| fs::rename(&unfinished, &file))
             .with_context(|| format!("write the port file {}", file.display()))?;
     }
-    let sim = Sim::new(App::new(&arguments.model, arguments.faults), arguments.plan)
-        .context("make the file for bodies")?;
     serve(listener, sim, async move {
         tokio::select! { _ = terminate.recv() => {}, _ = tokio::signal::ctrl_c() => {} }
     })

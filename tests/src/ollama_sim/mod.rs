@@ -96,6 +96,10 @@ impl Sim {
         let kept = plan.keep_bodies.as_ref().map(File::create).transpose()?;
         let gate = Gate::new(Slots::new(plan.slots, plan.changes.clone(), plan.slowdown));
         tokio::spawn(gate.clone().run());
+        // What happens for the first time only is no part of a service time.
+        if let Some(text) = sheets::slip(0).text {
+            app.answerer.answer(&text);
+        }
         Ok(Arc::new(Self {
             kept: kept.map(Mutex::new),
             app,

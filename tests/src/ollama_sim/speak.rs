@@ -39,7 +39,7 @@ pub(super) fn lines(reply: &Reply, content: &str, delta: usize) -> (Bytes, Bytes
 /// Slices of `lines`, one a line.
 fn each_line(mut lines: Bytes) -> impl Iterator<Item = Bytes> {
     std::iter::from_fn(move || {
-        let end = lines.iter().position(|byte| *byte == b'\n')? + 1;
+        let end = memchr::memchr(b'\n', &lines)? + 1;
         Some(lines.split_to(end))
     })
 }

@@ -28,6 +28,11 @@ impl Moment {
     pub fn busy_since(&self, before: &Self) -> f64 {
         (self.busy_ns - before.busy_ns) as f64 / (self.offered_ns - before.offered_ns).max(1) as f64
     }
+
+    /// Slot time unused from an earlier moment to this one, in seconds, summed over the slots.
+    pub fn idle_since(&self, before: &Self) -> f64 {
+        ((self.offered_ns - before.offered_ns) - (self.busy_ns - before.busy_ns)) as f64 / 1e9
+    }
 }
 
 /// An answer.
