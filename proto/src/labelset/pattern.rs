@@ -11,6 +11,9 @@ use super::VALUE;
 /// Largest compiled one, in bytes.
 const MAX_COMPILED: usize = 64 << 20;
 
+/// What a thread may keep of the states of one, in bytes, unless it is large. As the regex crate has it.
+const MAX_KEPT: usize = 2 << 20;
+
 /// Clones share what is compiled.
 #[derive(Debug, Clone)]
 pub(super) struct Pattern {
@@ -38,18 +41,17 @@ impl Pattern {
     }
 
     fn compiled(&self) -> Result<&Compiled, String> {
-        let build = || {
-            let config = Regex::config().nfa_size_limit(Some(MAX_COMPILED));
-            let syntax = syntax::Config::new().multi_line(true);
-            let regex = Regex::builder().configure(config).syntax(syntax).build(&self.source);
-            let regex = regex.map_err(|error| match error.size_limit() {
-                Some(limit) => format!("compiled, it exceeds the size limit of {limit} bytes"),
-                None => last_line(&error.to_string()),
-            })?;
+        let compile = || {
+            let mut regex = build(&self.source, MAX_KEPT)?;
+            let least = least_kept(&regex);
+            if least > MAX_KEPT {
+                drop(regex);
+                regex = build(&self.source, least)?;
+            }
             let group = regex.group_info().to_index(PatternID::ZERO, VALUE).unwrap_or(0);
             Ok(Compiled { regex, group })
         };
-        self.compiled.get_or_init(build).as_ref().map_err(Clone::clone)
+        self.compiled.get_or_init(compile).as_ref().map_err(Clone::clone)
     }
 
     /// What it matches; None where it is no regular expression, which it was when it was made.
@@ -71,6 +73,24 @@ impl Pattern {
     }
 }
 
+/// What a thread must be allowed to keep of the states of a pattern, in bytes. With less than a few of its largest
+/// states, the regex crate silently goes without its lazy automaton, and takes a hundred times as long for a match.
+/// All of what is compiled, forwards and backwards, is more than those need.
+fn least_kept(regex: &Regex) -> usize {
+    regex.memory_usage()
+}
+
+fn build(source: &str, kept: usize) -> Result<Regex, String> {
+    let config = Regex::config().nfa_size_limit(Some(MAX_COMPILED)).hybrid_cache_capacity(kept);
+    let syntax = syntax::Config::new().multi_line(true);
+    Regex::builder().configure(config).syntax(syntax).build(source).map_err(|error| {
+        match error.size_limit() {
+            Some(limit) => format!("compiled, it exceeds the size limit of {limit} bytes"),
+            None => last_line(&error.to_string()),
+        }
+    })
+}
+
 fn parse(source: &str) -> Result<Hir, String> {
     let parsed = ParserBuilder::new().multi_line(true).build().parse(source);
     parsed.map_err(|error| last_line(&error.to_string()))
@@ -80,4 +100,29 @@ fn parse(source: &str) -> Result<Hir, String> {
 fn last_line(error: &str) -> String {
     let line = error.lines().last().unwrap_or("the pattern does not compile").trim();
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use regex_automata::{hybrid::dfa::DFA, nfa::thompson};
+
+    use super::*;
+
+    /// A list of names in two scripts, and classes of all of Unicode, which are largest when they are read backwards.
+    #[test]
+    fn a_large_pattern_keeps_its_lazy_automaton() {
+        let names = (0..3_000).map(|n| format!("(?i:имя{n}|[\\s-]{{1,3}}name{n})"));
+        let names = names.collect::<Vec<_>>().join("|");
+        let classes = (0..60).map(|n| format!(r"{n}\w{{2}}\S")).collect::<Vec<_>>().join("|");
+        for source in [names, classes] {
+            let regex = build(&source, MAX_KEPT).unwrap();
+            let kept = least_kept(&regex);
+            assert!(kept > MAX_KEPT, "{kept} bytes are not large");
+            for backwards in [false, true] {
+                let nfa = thompson::Config::new().reverse(backwards);
+                let config = DFA::config().cache_capacity(kept);
+                DFA::builder().configure(config).thompson(nfa).build(&source).unwrap();
+            }
+        }
+    }
 }
