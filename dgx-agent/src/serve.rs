@@ -36,7 +36,7 @@ use crate::{
         work::{Batches, Work},
     },
     journal::Journal,
-    metrics,
+    memory, metrics,
 };
 
 /// How long clients may take to hear that the server ends.
@@ -97,6 +97,7 @@ pub async fn run(config: ServeConfig, env: Env, stop: Stop) -> Result<(), Failur
     let keep = config.engine.journal_keep;
     let page_bytes = config.engine.limits.page_bytes;
     let pipeline = Pipeline::new(store, config.engine.labelset()?, config.engine).with_patience(PATIENCE);
+    memory::trim();
     let jobs = JobStore::open(&config.state_dir)
         .and_then(|store| Jobs::open(store, drain.clone(), clock::now))
         .map_err(ServeError::from)?;
