@@ -62,10 +62,11 @@ bench-ground: library ## How right and how fast mentions are found: generated ki
 # The agent by itself, as it is released: together with the tests it would have their places to crash.
 bench-build: library
 	@$(CARGO) build --profile bench --package dgx-agent
-	@$(CARGO) build --profile bench --package e2e --bin ollama-sim --bin bench
+	@$(CARGO) build --profile bench --package e2e --bin ollama-sim --bin bench --bin bench-ground
 
-bench: bench-build ## What the agent reaches over a simulated Ollama, beside simple clients and wrk, in one run
+bench: bench-build ## What the agent reaches over a simulated Ollama, beside simple clients and wrk; then bench-ground
 	@$(CARGO) run --quiet --profile bench --package e2e --bin bench -- $(BENCH)
+	@$(if $(BENCH),,echo; $(CARGO) run --quiet --profile bench --package e2e --bin bench-ground)
 
 bench-peers: bench-build ## The same server for langextract and distilabel
 	@tests/peers/install.sh
