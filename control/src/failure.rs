@@ -118,9 +118,10 @@ impl Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Uri { .. } | StoreError::NoCredentials { .. } | StoreError::Denied { .. } => {
-                Self::config(error)
-            }
+            StoreError::Uri { .. }
+            | StoreError::NoCredentials { .. }
+            | StoreError::Denied { .. }
+            | StoreError::Forbidden { .. } => Self::config(error),
             StoreError::Unreachable { .. } => Self::unreachable(error),
             StoreError::NotFound { .. } | StoreError::NameTooLong { .. } | StoreError::Changed { .. } => {
                 Self::data(error)

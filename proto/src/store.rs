@@ -13,7 +13,9 @@ mod cloud;
 
 use std::{
     collections::BTreeMap,
+    error::Error,
     fmt,
+    io::{self, ErrorKind},
     ops::Range,
     path::PathBuf,
     str::FromStr,
@@ -56,6 +58,8 @@ pub enum StoreError {
     NotFound { uri: String },
     #[error("{uri} refuses the credentials: {source}")]
     Denied { uri: String, source: object_store::Error },
+    #[error("{uri} may not be read or written by this user: change its owner or mode, or name another root")]
+    Forbidden { uri: String },
     #[error("{uri} cannot be reached: {source}")]
     Unreachable { uri: String, source: object_store::Error },
     #[error("{uri} cannot be stored in a folder: the name {name:?} is longer than 255 bytes")]
@@ -439,9 +443,23 @@ impl Store {
                 StoreError::Denied { uri, source }
             }
             source if is_refused_listing(&source) => StoreError::Denied { uri, source },
+            source if is_forbidden(&source) => StoreError::Forbidden { uri },
             source => StoreError::Unreachable { uri, source },
         }
     }
+}
+
+/// By the file system: nobody need wait for that to pass.
+fn is_forbidden(error: &object_store::Error) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(at) = cause {
+        let io = at.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| io.kind() == ErrorKind::PermissionDenied) {
+            return true;
+        }
+        cause = at.source();
+    }
+    false
 }
 
 /// Of a listing the client tells the status in words alone; the suite against a real store watches them.

@@ -55,9 +55,10 @@ impl From<StoreError> for BatchError {
         let message = error.to_string();
         match error {
             StoreError::NotFound { .. } => Self::NotFound(message),
-            StoreError::Uri { .. } | StoreError::NoCredentials { .. } | StoreError::Denied { .. } => {
-                Self::Config(message)
-            }
+            StoreError::Uri { .. }
+            | StoreError::NoCredentials { .. }
+            | StoreError::Denied { .. }
+            | StoreError::Forbidden { .. } => Self::Config(message),
             StoreError::Unreachable { .. } => Self::StoreUnreachable(message),
             StoreError::NameTooLong { .. } | StoreError::Changed { .. } => Self::BadData(message),
         }

@@ -80,3 +80,19 @@ async fn a_name_that_no_folder_takes_is_refused_by_name() {
     let error = store.put(&key, "x").await.expect_err("too long");
     assert!(matches!(error, StoreError::NameTooLong { .. }), "{error}");
 }
+
+#[test]
+fn what_the_file_system_forbids_is_no_outage() {
+    let store = Store::open("/root-of-somebody", &Env::new()).expect("a folder");
+    let told = |kind: ErrorKind| {
+        let source = Box::new(io::Error::from(kind));
+        store.error(
+            &Key::from_listing("x/y"),
+            object_store::Error::Generic { store: "LocalFileSystem", source },
+        )
+    };
+    let error = told(ErrorKind::PermissionDenied);
+    assert!(matches!(error, StoreError::Forbidden { .. }), "{error}");
+    assert!(error.to_string().contains("/root-of-somebody/x/y may not be read or written"), "{error}");
+    assert!(matches!(told(ErrorKind::StorageFull), StoreError::Unreachable { .. }));
+}

@@ -109,7 +109,10 @@ async fn probe(store: &Store, key: &Key) -> Result<(DateTime<Utc>, bool), Probed
 /// What a person makes of an error of the store.
 fn trouble(root: &str, error: &StoreError) -> Trouble {
     match error {
-        StoreError::Uri { .. } | StoreError::NameTooLong { .. } | StoreError::Changed { .. } => {
+        StoreError::Uri { .. }
+        | StoreError::NameTooLong { .. }
+        | StoreError::Changed { .. }
+        | StoreError::Forbidden { .. } => {
             Trouble::problem(error.to_string(), format!("set --root or {}", env::ROOT))
         }
         StoreError::NoCredentials { hint, .. } => {
