@@ -151,7 +151,9 @@ impl fmt::Display for FaultyStore {
 impl ObjectStore for FaultyStore {
     async fn put_opts(&self, at: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let conditional = !matches!(options.mode, PutMode::Overwrite);
-        let kinds = [Fault::Fails, Fault::Lost, Fault::Slow, Fault::OwnExists];
+        // What only they can meet comes as often as all else: few writes are on condition.
+        let own = Fault::OwnExists;
+        let kinds = [Fault::Fails, Fault::Lost, Fault::Slow, own, own, own];
         let kinds = if conditional { &kinds[..] } else { &kinds[..3] };
         let fault = self.fault("put", at, kinds).await;
         if matches!(fault, Some(Fault::Fails | Fault::Refused)) {
