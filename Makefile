@@ -68,9 +68,10 @@ bench: bench-build ## What the agent reaches over a simulated Ollama, beside sim
 	@$(CARGO) run --quiet --profile bench --package e2e --bin bench -- $(BENCH)
 	@$(if $(BENCH),,echo; $(CARGO) run --quiet --profile bench --package e2e --bin bench-ground)
 
-bench-peers: bench-build ## The same server for langextract and distilabel
+bench-peers: bench-build ## The same server for langextract and distilabel; then bench-ground-peers
 	@tests/peers/install.sh
 	@$(CARGO) run --quiet --profile bench --package e2e --bin bench -- --only peers $(BENCH)
+	@$(MAKE) --no-print-directory bench-ground-peers
 
 bench-ground-peers: library ## The same cases through langextract's aligner (into a venv of the cache folder)
 	@[ -x "$(PEER)/bin/python" ] || { python3 -m venv "$(PEER)" && "$(PEER)/bin/pip" install --quiet langextract==1.7.1; }
