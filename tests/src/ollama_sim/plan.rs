@@ -12,7 +12,8 @@ pub struct Plan {
     /// Requests worked on at once.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     pub slots: u32,
-    /// Another number of slots after N answers (300:2) or a time after the first request (5s:2); in order.
+    /// Another number of slots after N answers (300:2; 40:0 holds what comes then) or a time after the first request
+    /// (5s:2); in order.
     #[arg(long = "then", value_name = "WHEN:SLOTS")]
     pub changes: Vec<Change>,
     /// Time of a request alone on the server; the median where --sigma is set. 0: none, and no queue.

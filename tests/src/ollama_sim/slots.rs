@@ -20,7 +20,7 @@ pub enum When {
     Elapsed(Nanos),
 }
 
-/// A change of the number of slots: `300:2` after 300 answers, `5s:2` after five seconds.
+/// A change of the number of slots: `300:2` after 300 answers, `5s:2` after five seconds, `40:0` no more than 40 answers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Change {
     pub when: When,
@@ -37,7 +37,7 @@ impl FromStr for Change {
             Some(seconds) => When::Elapsed((seconds.parse::<f64>().map_err(|_| wrong())? * 1e9) as Nanos),
             None => When::Answers(when.parse().map_err(|_| wrong())?),
         };
-        let slots = slots.parse().ok().filter(|slots| *slots > 0).ok_or_else(wrong)?;
+        let slots = slots.parse().map_err(|_| wrong())?;
         Ok(Self { when, slots })
     }
 }
@@ -250,9 +250,17 @@ mod tests {
         assert_eq!(slots.count(), 1);
         let events = slots.advance(100);
         assert!(events.contains(&Started(4, 100)) && events.contains(&Started(5, 100)), "{events:?}");
-        for bad in ["", "3", "x:1", "1:0", "1:x"] {
+        for bad in ["", "3", "x:1", "1:-1", "1:x"] {
             assert!(bad.parse::<Change>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn without_slots_all_that_comes_waits() {
+        let mut slots = Slots::new(1, vec!["2:0".parse().expect("answers")], None);
+        (0..4).for_each(|id| drop(slots.arrive(0, id, 10.0)));
+        assert_eq!(slots.advance(100), [Finished(0, 10), Started(1, 10), Finished(1, 20)]);
+        assert_eq!((slots.next(), slots.times()), (None, (20, 20)));
     }
 
     #[test]

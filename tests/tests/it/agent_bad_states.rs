@@ -22,6 +22,8 @@ use tonic::{Code, Status};
 const BATCH: &str = "bad-states";
 /// Pages of a part: small, so that parts are committed while others are still asked about.
 const PART: usize = 20;
+/// A server that answers for some two parts and holds all that comes then: a test has the time to do what it does.
+const TWO_PARTS: [&str; 6] = ["--slots", "2", "--service-ms", "10", "--then", "50:0"];
 
 /// A batch, and a port for the servers that come and go; the agent is started by the test.
 struct Setup {
@@ -211,16 +213,19 @@ async fn a_model_that_changes_in_mid_batch() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_part_that_cannot_be_read_in_mid_batch() {
     let setup = Setup::new(8 * PART).await;
-    let server = setup.server(&["--slots", "2", "--service-ms", "10"]);
+    let first = setup.server(&TWO_PARTS);
     let (_agent, mut jobs) = setup.agent(&[], &[]).await;
     jobs.submit(BATCH).await.unwrap();
-    jobs.until(BATCH, |job| progress(job).parts_committed >= 1).await.unwrap();
+    // No more than four parts are under way, and two committed: the last two are not opened yet.
+    jobs.until(BATCH, |job| progress(job).pages_done >= 2 * PART as u64).await.unwrap();
     // The last two: one is gone, of the other half is left.
     let (gone, cut) = (setup.batch.keys.part(PartKind::Pages, 6), setup.batch.keys.part(PartKind::Pages, 7));
     let whole = [&setup.pages[6 * PART..7 * PART], &setup.pages[7 * PART..]];
     setup.batch.store.delete(&gone).await.unwrap();
     let half = encode(whole[1]).unwrap();
     setup.batch.write_file(7, half.slice(..half.len() / 2)).await.unwrap();
+    drop(first);
+    let server = setup.server(&["--slots", "2", "--service-ms", "10"]);
     let job =
         failed(&mut jobs, &["2 of 8 parts cannot be done, all others are", gone.as_str(), cut.as_str()])
             .await;
@@ -238,11 +243,11 @@ async fn a_part_that_cannot_be_read_in_mid_batch() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_page_in_mid_batch_is_waited_out() {
     let setup = Setup::new(6 * PART).await;
-    let mut server = setup.server(&["--slots", "2", "--service-ms", "10"]);
+    let mut server = setup.server(&TWO_PARTS);
     let (_agent, mut jobs) = setup.agent(&[], &[]).await;
     jobs.submit(BATCH).await.unwrap();
-    for (status, done) in [("302", 20), ("200", 60)] {
-        jobs.until(BATCH, |job| progress(job).pages_done >= done).await.unwrap();
+    for (status, done) in [("302", PART), ("200", 3 * PART)] {
+        jobs.until(BATCH, |job| progress(job).pages_done >= done as u64).await.unwrap();
         drop(server);
         let proxy = setup.server(&[&format!("--login-page={status}")]);
         let login = |job: &Batch| waits(job) && job.reason.contains("an access proxy refused the request");
@@ -255,8 +260,10 @@ async fn a_login_page_in_mid_batch_is_waited_out() {
             away.reason
         );
         drop(proxy);
-        server = setup.server(&["--slots", "2", "--service-ms", "10"]);
+        server = setup.server(&TWO_PARTS);
     }
+    drop(server);
+    let _server = setup.server(&[]);
     let done = jobs.complete(BATCH).await.unwrap();
     assert!(!waits(&done) && done.reason.is_empty());
     setup.accounted_for().await;
