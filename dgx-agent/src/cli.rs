@@ -26,7 +26,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// The daemon: takes batches over gRPC and works on them, one after the other
+    /// The daemon: takes batches over gRPC and works on them, some at once, by their weights
     #[command(
         after_help = "Example:\n  dgx-agent serve --root s3://lake/ocr --engine ollama --model qwen3:8b"
     )]
