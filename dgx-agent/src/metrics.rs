@@ -40,7 +40,7 @@ const STATES: [JobState; 6] = [
     JobState::Cancelled,
 ];
 
-/// What only grows.
+/// What only grows, and how the model server stands.
 #[derive(Debug)]
 pub struct Metrics {
     requests: AtomicU64,
@@ -56,6 +56,9 @@ pub struct Metrics {
     moves: Mutex<BTreeMap<&'static str, u64>>,
     /// By what was wrong with an answer.
     repairs: Mutex<BTreeMap<&'static str, u64>>,
+    /// Of all batches and streams together: the model server is one.
+    in_flight: AtomicU64,
+    limit: AtomicU64,
 }
 
 impl Metrics {
@@ -72,6 +75,8 @@ impl Metrics {
             failures: Mutex::new(BTreeMap::new()),
             moves: Mutex::new(BTreeMap::new()),
             repairs: Mutex::new(BTreeMap::new()),
+            in_flight: AtomicU64::new(0),
+            limit: AtomicU64::new(0),
         }
     }
 
@@ -79,6 +84,17 @@ impl Metrics {
     pub fn request(&self, again: bool) {
         self.requests.fetch_add(1, Relaxed);
         self.retries.fetch_add(u64::from(again), Relaxed);
+        self.in_flight.fetch_add(1, Relaxed);
+    }
+
+    /// And it is over.
+    pub fn request_ended(&self) {
+        self.in_flight.fetch_sub(1, Relaxed);
+    }
+
+    /// How many requests may be in flight now.
+    pub fn limit(&self, limit: u32) {
+        self.limit.store(u64::from(limit), Relaxed);
     }
 
     /// It was not answered well, for a reason of the ledger's.
@@ -126,13 +142,11 @@ impl Metrics {
             family.sample(&[("state", &state.to_string())], count as u64);
         }
         let running = jobs.iter().filter(|job| job.state == JobState::Running).map(|job| &job.progress);
-        // Pages and requests add up; the model server is one.
+        // Pages add up; the model server is one.
         let now = running.fold(JobProgress::default(), |mut now, job| {
             now.pages += job.pages;
             now.counts.pages += job.counts.pages;
-            now.in_flight += job.in_flight;
             now.waiting = now.waiting.or_else(|| job.waiting.clone());
-            now.model.limit = now.model.limit.max(job.model.limit);
             now.model.size_bytes = now.model.size_bytes.max(job.model.size_bytes);
             now.model.size_vram_bytes = now.model.size_vram_bytes.max(job.model.size_vram_bytes);
             now.model.journal_off.push_str(&job.model.journal_off);
@@ -142,9 +156,10 @@ impl Metrics {
         text.gauge("batch_pages_done", "Pages of the running batches with an outcome.", now.counts.pages);
         let off = u64::from(!now.model.journal_off.is_empty());
         text.gauge("journal_off", "1: answers are not kept, a running job says why.", off);
-        text.gauge("in_flight", "Requests at the model server now.", u64::from(now.in_flight));
-        let limit = u64::from(now.model.limit);
-        text.gauge("limit", "Requests that may be at the model server at once; 0 without one.", limit);
+        let of = |number: &AtomicU64| number.load(Relaxed);
+        text.gauge("in_flight", "Requests at the model server now.", of(&self.in_flight));
+        let help = "Requests that may be at the model server at once; 0 before the first.";
+        text.gauge("limit", help, of(&self.limit));
         let waiting = now.waiting.map_or(0, |waiting| waiting.since.timestamp());
         let help = "Since when the running job waits for a service, in Unix seconds; 0: it does not.";
         text.gauge("waiting_since_seconds", help, u64::try_from(waiting).unwrap_or(0));
@@ -153,7 +168,6 @@ impl Metrics {
 
         let mut family = text.family("limit_moves_total", "counter", "Moves of the limit, by their reason.");
         each(&self.moves, |reason, count| family.sample(&[("reason", reason)], count));
-        let of = |counter: &AtomicU64| counter.load(Relaxed);
         text.counter("requests_total", "Requests sent to the model server.", of(&self.requests));
         text.counter("retries_total", "Requests that were sent again.", of(&self.retries));
         let help = "Requests that were not answered well, by reason as in the ledger.";
@@ -264,6 +278,8 @@ mod tests {
         metrics.tokens(100, 7);
         metrics.moved(Move { limit: 8, reason: Reason::Slots(7) });
         metrics.moved(Move { limit: 9, reason: Reason::Slots(8) });
+        metrics.limit(9);
+        metrics.request_ended();
         let mut counts = Counts::default();
         counts.add_page(Outcome::Suggested, None, 3, 1);
         metrics.pages(&counts);
@@ -271,14 +287,14 @@ mod tests {
         let ask = Ask { root: "/data".into(), engine: None, model: None, shard: None };
         let mut job = Job::new("my-batch".parse().expect("an id"), 1, ask, None, time);
         job.apply(Event::Start, time).expect("queued");
-        job.progress.model.limit = 8;
         job.progress.waiting = Some(Waiting { since: time, reason: "page text".into() });
         let text = metrics.text(&[Arc::new(job)]);
         for line in [
             "dgx_agent_jobs{state=\"running\"} 1",
             "dgx_agent_jobs{state=\"failed\"} 0",
             "# TYPE dgx_agent_limit gauge",
-            "dgx_agent_limit 8",
+            "dgx_agent_limit 9",
+            "dgx_agent_in_flight 1",
             "dgx_agent_waiting_since_seconds 1700000000",
             "dgx_agent_limit_moves_total{reason=\"slots\"} 2",
             "dgx_agent_requests_total 2",

@@ -86,6 +86,7 @@ pub struct InFlight(Meter);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        METRICS.request_ended();
         self.0.progress.send_modify(|progress| {
             progress.model.in_flight = progress.model.in_flight.saturating_sub(1);
         });
@@ -141,9 +142,12 @@ impl Meter {
 
     /// How many requests may be in flight.
     pub fn moved(&self, moved: Move) {
-        self.progress.send_modify(|progress| {
-            progress.model.limit = moved.limit;
-            progress.model.limit_reason = moved.reason;
+        METRICS.limit(moved.limit);
+        self.progress.send_if_modified(|progress| {
+            let model = &mut progress.model;
+            let news = (model.limit, model.limit_reason) != (moved.limit, moved.reason);
+            (model.limit, model.limit_reason) = (moved.limit, moved.reason);
+            news
         });
     }
 
@@ -198,11 +202,30 @@ impl Meter {
         });
     }
 
+    /// The model server was away and is asked again.
+    pub fn trying(&self, reason: &str) {
+        if self.wait_for(reason) {
+            tracing::warn!(reason, "waiting for the model server");
+        }
+    }
+
     /// All that is left is with another agent.
     pub(super) fn held(&self, reason: &str) {
         if self.wait_for(reason) {
-            tracing::info!(reason, "waiting for another agent");
+            tracing::warn!(reason, "waiting for another agent");
         }
+    }
+
+    /// What was told with that reason is over.
+    pub(super) fn no_longer(&self, reason: &str) {
+        self.progress.send_if_modified(|progress| {
+            let over = !reason.is_empty() && progress.waiting_for == reason;
+            if over {
+                progress.waiting_since = None;
+                progress.waiting_for.clear();
+            }
+            over
+        });
     }
 
     /// The store is away.

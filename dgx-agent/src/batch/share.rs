@@ -34,6 +34,8 @@ struct State<'a> {
     again: bool,
     /// How many were ours so far.
     index: usize,
+    /// What was told of those that others have.
+    told: String,
 }
 
 /// What is to be done next.
@@ -86,14 +88,14 @@ impl Run<'_> {
         &'a self,
         parts: VecDeque<&'a PartPlan>,
     ) -> BoxStream<'a, (&'a PartPlan, Result<Next<'a>, BatchError>)> {
-        let state = State { parts, held: VecDeque::new(), again: false, index: 0 };
+        let state = State { parts, held: VecDeque::new(), again: false, index: 0, told: String::new() };
         let next = move |mut state: State<'a>| async move {
             loop {
                 let Some(part) = state.parts.pop_front() else {
                     let (first, holder) = state.held.front()?;
                     let (first, left) = (first.number, state.held.len());
-                    self.meter
-                        .held(&format!("{left} parts are with other agents: part {first} is with {holder}"));
+                    state.told = format!("{left} parts are with other agents: part {first} is with {holder}");
+                    self.meter.held(&state.told);
                     tokio::time::sleep(LOOK_AGAIN).await;
                     state.parts.extend(state.held.drain(..).map(|(part, _)| part));
                     state.again = true;
@@ -106,10 +108,12 @@ impl Run<'_> {
                         continue;
                     }
                     Ok(Ok(None)) => {
+                        self.meter.no_longer(&std::mem::take(&mut state.told));
                         state.index += 1;
                         Ok(Next::Do(state.index - 1, part))
                     }
                     Ok(Ok(Some(record))) => {
+                        self.meter.no_longer(&std::mem::take(&mut state.told));
                         self.leases.release(part.number).await;
                         Ok(Next::Found(part, Box::new(record)))
                     }

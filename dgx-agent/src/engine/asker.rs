@@ -5,11 +5,12 @@
 //! ```
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
-use tokio::sync::OnceCell;
+use futures::FutureExt;
+use tokio::{sync::OnceCell, time};
 
 use super::{PageResult, Server, alike::Turn};
 use crate::{
@@ -17,15 +18,22 @@ use crate::{
     config::EngineConfig,
     infer::{
         Class, Client, Completion, Decision, InferError, Lane, Learned, RequestTemplate, RetryBudget,
-        RetryPolicy, Tries, UnderWay, digest, loaded_context,
+        RetryPolicy, Tries, UnderWay, digest, loaded_context, version,
     },
-    journal::Kept,
+    journal::{Kept, Witness},
     metrics::METRICS,
     prompt::Prompt,
 };
 
 /// What a server that is to be shown to work is asked: a page that any model reads at once.
 const WARM_UP: &str = "IMO No.: 9074729";
+
+/// What a server that is asked one question for all may take at least: it may have to load the model. Twice as long when
+/// that was too short.
+const TO_LOAD: Duration = Duration::from_secs(60);
+
+/// Between two looks which model a server has that is away.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Of a batch that has no other, in the range that clients may ask for.
 pub const DEFAULT_WEIGHT: u32 = 10;
@@ -43,6 +51,8 @@ pub(super) struct Asker {
     learned: Mutex<Learned>,
     /// How the warm-up ended: a page that comes later learns of it, and does not try again.
     warm: OnceCell<Result<(), InferError>>,
+    /// Of its answers, for the journal.
+    witness: Witness,
 }
 
 impl Asker {
@@ -52,8 +62,10 @@ impl Asker {
         prompt: Prompt,
         config: &EngineConfig,
         server: Server,
+        digest: &str,
     ) -> Self {
         Self {
+            witness: witness(&client, &template.params().model, digest),
             client,
             template,
             prompt,
@@ -86,7 +98,7 @@ impl Asker {
                     // It answered as it was asked to; what is no use will show page by page.
                     Class::BadAnswer | Class::TooLarge => break,
                     _ => match self.retry.decide(&error, &mut tries, rand::random) {
-                        Decision::RetryAfter(pause) => tokio::time::sleep(pause).await,
+                        Decision::RetryAfter(pause) => time::sleep(pause).await,
                         Decision::GiveUp => return Err(error),
                     },
                 }
@@ -153,7 +165,7 @@ impl Asker {
     pub async fn keep(&self, turn: Option<&mut Turn>, kept: Kept, meter: &Meter) {
         let (Some(journal), Some(turn)) = (&self.server.journal, turn) else { return };
         turn.tell(&kept);
-        journal.keep(turn.key(), kept).await;
+        journal.keep(turn.key(), kept, &self.witness).await;
         meter.journal_off(journal.trouble().unwrap_or_default());
     }
 
@@ -187,17 +199,19 @@ impl Asker {
             let learned = self.learned();
             (learned.most(bytes), learned.patience(params.num_predict, self.client.patience()))
         };
+        let patience = tries.patience(patience, self.client.patience());
         let (permit, under_way) = loop {
             if self.server.breaker.is_open() {
                 self.wait_until_there(meter).await?;
                 // What failed while the server went away says nothing about the page.
                 tries.forgive();
             }
-            self.server.limiter.pace(tokens + params.num_predict as usize / 4).await;
-            let permit = self.lane.permit().await;
+            self.server.breaker.until_wanted().await;
+            let (mut permit, under_way) = self.lane.permit().await;
+            permit.pace(tokens + params.num_predict as usize / 4).await;
             // It may have gone while this one waited for its turn.
-            if !self.server.breaker.is_open() {
-                break permit;
+            if !self.server.breaker.is_open() && self.server.breaker.held().is_none() {
+                break (permit, under_way);
             }
         };
         let in_flight = meter.request(tries.sent > 0);
@@ -225,8 +239,11 @@ impl Asker {
             self.learned().take(bytes, completion, wall);
             permit.answered(completion)
         } else if let Err(error) = &answer {
+            if matches!(error, InferError::TimedOut { .. }) {
+                tries.late();
+            }
             let struck = self.server.breaker.failed(error);
-            match struck.is_open {
+            match struck.is_open || struck.is_held {
                 true => meter.waiting(error),
                 // Badly answered is answered.
                 false if struck.strikes == 0 => meter.answered(),
@@ -242,8 +259,9 @@ impl Asker {
         }
         if let Some(moved) = moved {
             METRICS.moved(moved);
-            meter.moved(moved);
         }
+        // Another batch's answer may have moved it.
+        meter.moved(self.server.limiter.now());
         let completion = answer?;
         let counted = completion.prompt_tokens.unwrap_or(0);
         if !self.learned().is_whole(bytes, counted) {
@@ -254,15 +272,42 @@ impl Asker {
 
     /// Probes a server that is away; one of all that wait does.
     async fn wait_until_there(&self, meter: &Meter) -> Result<(), InferError> {
-        let probe = || async {
-            let params = self.template.params();
-            let body = self.template.body(&self.prompt.user(WARM_UP), 0);
-            let answer = self.client.chat(body, params).await;
-            answer.map(drop).inspect_err(|error| meter.waiting(error))
-        };
-        self.server.breaker.wait(|failed| self.retry.probe_pause(failed, rand::random()), probe).await?;
+        let tries = Mutex::default();
+        let pause = |failed| self.retry.probe_pause(failed, rand::random());
+        let probe = || async { self.probe(&tries, meter).await.inspect_err(|error| meter.waiting(error)) };
+        self.server.breaker.wait(pause, probe).await?;
         meter.answered();
         Ok(())
+    }
+
+    /// One question to a server that is away. `tries`: those that it did not answer in time.
+    async fn probe(&self, tries: &Mutex<Tries>, meter: &Meter) -> Result<(), InferError> {
+        match version(&self.client).await {
+            Ok(_) => meter.trying(&format!(
+                "the model server at {} is there again: it is asked one question before all others, and may have to \
+                 load the model first",
+                self.client.url()
+            )),
+            Err(error @ InferError::Unreachable { .. }) => return Err(error),
+            // Some proxies let nothing but chats through.
+            Err(_) => {}
+        }
+        let params = self.template.params();
+        let (body, bytes) = (self.template.body(&self.prompt.user(WARM_UP), 0), self.bytes(WARM_UP));
+        let most = self.client.patience();
+        let learned = self.learned().patience(params.num_predict, most);
+        // A number alone: a panic leaves it sound.
+        let tries = || tries.lock().unwrap_or_else(PoisonError::into_inner);
+        let patience = tries().patience(learned.max(TO_LOAD), most);
+        let begun = Instant::now();
+        let answer = self.client.chat_within(patience, body, params).await;
+        match &answer {
+            // The server may be slower than it was.
+            Ok(completion) => self.learned().take(bytes, completion, begun.elapsed()),
+            Err(InferError::TimedOut { .. }) => tries().late(),
+            Err(_) => {}
+        }
+        answer.map(drop)
     }
 
     /// The model's digest now; waits for a server that is away.
@@ -282,7 +327,7 @@ impl Asker {
                 Decision::RetryAfter(pause) => pause,
                 Decision::GiveUp => self.retry.cap,
             };
-            tokio::time::sleep(pause).await;
+            time::sleep(pause).await;
         }
         .inspect(|_| meter.answered())
     }
@@ -295,4 +340,24 @@ impl Asker {
         // Numbers alone: a panic leaves them sound.
         self.learned.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the server still has the model with the digest that a batch began with.
+fn witness(client: &Client, model: &str, began_with: &str) -> Witness {
+    let all = Arc::new((client.clone(), model.to_owned(), began_with.to_owned()));
+    Witness::new(move || {
+        let all = all.clone();
+        async move {
+            let (client, model, began_with) = &*all;
+            loop {
+                match digest(client, model).await {
+                    Ok(now) => return now == *began_with,
+                    Err(error) if error.class_in_batch() == Class::Fatal => return false,
+                    // It is away: all of its answers wait.
+                    Err(_) => time::sleep(LOOK_AGAIN).await,
+                }
+            }
+        }
+        .boxed()
+    })
 }

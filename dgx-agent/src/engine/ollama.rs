@@ -67,8 +67,8 @@ impl OllamaEngine {
             .with_digest(&found.digest);
         Ok(Self {
             chunks: ChunkBudget::new(params.num_ctx, params.num_predict, &prompt),
-            identity: identity(&params, &prompt, found.digest),
-            asker: Asker::new(client, template, prompt, config, server),
+            identity: identity(&params, &prompt, found.digest.clone()),
+            asker: Asker::new(client, template, prompt, config, server, &found.digest),
             labelset,
         })
     }

@@ -1,6 +1,6 @@
 //! What all batches of an agent share of its model server.
 
-use std::sync::Arc;
+use std::{num::NonZeroU32, sync::Arc};
 
 use super::alike::Alike;
 use crate::{
@@ -25,8 +25,14 @@ impl Server {
             Controller::new(config.concurrency),
             config.requests_per_minute,
             config.tokens_per_minute,
+            NonZeroU32::new(config.num_ctx).unwrap_or(NonZeroU32::MIN),
         );
-        Self { limiter, breaker: Arc::default(), journal: None, alike: Alike::default() }
+        Self {
+            limiter,
+            breaker: Arc::new(Breaker::new(config.retry.max_retry_after)),
+            journal: None,
+            alike: Alike::default(),
+        }
     }
 
     #[must_use]

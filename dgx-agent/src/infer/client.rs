@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use httpdate::parse_http_date;
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
 use url::Url;
@@ -194,9 +195,10 @@ impl Client {
             return Err(InferError::LoginPage { url: self.url().to_owned(), detail });
         }
         if status != StatusCode::OK {
-            let retry_after = header(&response, RETRY_AFTER).and_then(|text| text.trim().parse().ok());
+            let retry_after = header(&response, RETRY_AFTER);
+            let retry_after = retry_after.and_then(|text| pause(&text, header(&response, DATE).as_deref()));
             let body = self.body(response).await.unwrap_or_default();
-            let (retry_after, body) = (retry_after.map(Duration::from_secs), String::from_utf8_lossy(&body));
+            let body = String::from_utf8_lossy(&body);
             return Err(InferError::from_status(self.url(), model, status.as_u16(), retry_after, &body));
         }
         if !content_type.contains("json") {
@@ -233,6 +235,15 @@ impl Client {
     fn join(&self, path: &str) -> Url {
         self.endpoint.url.join(path).expect("a constant relative path joins any base URL")
     }
+}
+
+/// What `Retry-After` says: seconds, or a date, counted from the server's own: no clock is asked.
+fn pause(retry_after: &str, date: Option<&str>) -> Option<Duration> {
+    if let Ok(seconds) = retry_after.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = parse_http_date(retry_after.trim()).ok()?;
+    until.duration_since(parse_http_date(date?).ok()?).ok()
 }
 
 fn header(response: &Response, name: reqwest::header::HeaderName) -> Option<String> {

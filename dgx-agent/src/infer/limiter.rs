@@ -62,15 +62,20 @@ pub struct Permit {
 }
 
 impl Limiter {
+    /// `tokens_of_a_request`: the most that one may take.
     pub fn new(
         controller: Controller,
         requests_per_minute: Option<NonZeroU32>,
         tokens_per_minute: Option<NonZeroU32>,
+        tokens_of_a_request: NonZeroU32,
     ) -> Self {
-        // A burst of one: the rate is spread over the minute, not spent at its start.
+        // A burst of one request: the rate is spread over the minute, not spent at its start.
         let requests = requests_per_minute
             .map(|rate| RateLimiter::direct(Quota::per_minute(rate).allow_burst(NonZeroU32::MIN)));
-        let tokens = tokens_per_minute.map(|rate| (RateLimiter::direct(Quota::per_minute(rate)), rate));
+        let tokens = tokens_per_minute.map(|rate| {
+            let most = rate.min(tokens_of_a_request);
+            (RateLimiter::direct(Quota::per_minute(rate).allow_burst(most)), most)
+        });
         let state = Mutex::new(State { controller, in_flight: 0, lanes: Lanes::default() });
         Self { inner: Arc::new(Inner { begun: Instant::now(), state, requests, tokens }) }
     }
@@ -78,19 +83,6 @@ impl Limiter {
     pub fn lane(&self, weight: u32) -> Lane {
         let id = self.inner.state().lanes.add(weight);
         Lane { inner: self.inner.clone(), id, under_way: TaskTracker::new() }
-    }
-
-    /// Waits until the rates allow one more request of so many tokens, as far as can be told; to be called before each
-    /// one sent, repeats included.
-    pub async fn pace(&self, tokens: usize) {
-        if let Some(requests) = &self.inner.requests {
-            requests.until_ready().await;
-        }
-        if let Some((limiter, most)) = &self.inner.tokens {
-            let tokens = u32::try_from(tokens).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
-            // It never fails: no more than the burst is asked for.
-            let _ = limiter.until_n_ready(tokens.min(*most)).await;
-        }
     }
 
     /// The limit now, and why.
@@ -102,6 +94,11 @@ impl Limiter {
     /// The highest limit that it may come to.
     pub fn cap(&self) -> u32 {
         self.inner.state().controller.cap()
+    }
+
+    /// Requests under way.
+    pub fn in_flight(&self) -> u32 {
+        self.inner.state().in_flight
     }
 }
 
@@ -136,6 +133,23 @@ impl Drop for Lane {
 }
 
 impl Permit {
+    /// Waits until the rates allow one more request of so many tokens, as far as can be told; for each one sent, repeats
+    /// included. Whose turn it is was decided before: so weights hold under a rate, too.
+    pub async fn pace(&mut self, tokens: usize) {
+        let Inner { requests, tokens: rate, .. } = &*self.inner;
+        if let Some(requests) = requests {
+            requests.until_ready().await;
+        }
+        if let Some((limiter, most)) = rate {
+            let tokens = u32::try_from(tokens).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+            // It never fails: no more than the burst is asked for.
+            let _ = limiter.until_n_ready(tokens.min(*most)).await;
+        }
+        if requests.is_some() || rate.is_some() {
+            self.sent = self.inner.begun.elapsed();
+        }
+    }
+
     /// The request was answered; a move of the limit, if that makes one.
     pub fn answered(self, completion: &Completion) -> Option<Move> {
         let sample = Sample {
@@ -208,7 +222,7 @@ mod tests {
     use std::time::Duration;
 
     fn limiter(controller: Controller) -> Limiter {
-        Limiter::new(controller, None, None)
+        Limiter::new(controller, None, None, NonZeroU32::MIN)
     }
 
     fn in_flight(limiter: &Limiter) -> u32 {
@@ -287,13 +301,21 @@ mod tests {
 
     #[tokio::test]
     async fn the_rates_spread_requests_and_tokens() {
-        let limiter = Limiter::new(Controller::fixed(1), Some(NonZeroU32::MIN), NonZeroU32::new(100));
+        let number = |number| NonZeroU32::new(number).expect("not zero");
+        let limiter =
+            Limiter::new(Controller::fixed(1), Some(NonZeroU32::MIN), Some(number(100)), number(8192));
+        let lane = limiter.lane(1);
+        let (mut permit, _) = lane.permit().await;
         // More tokens than a minute has: it takes the whole minute, and not for ever.
-        tokio::time::timeout(Duration::from_secs(30), limiter.pace(1000)).await.expect("at once");
+        tokio::time::timeout(Duration::from_secs(30), permit.pace(1000)).await.expect("at once");
         assert!(
             limiter.inner.requests.as_ref().expect("set").check().is_err(),
             "the next one is a minute away"
         );
         assert!(limiter.inner.tokens.as_ref().expect("set").0.check().is_err());
+        let spread = Limiter::new(Controller::fixed(1), None, Some(number(60_000)), number(1000));
+        let (tokens, most) = spread.inner.tokens.as_ref().expect("set");
+        assert!(tokens.check_n(*most).expect("no more than a burst").is_ok());
+        assert!(tokens.check_n(*most).expect("no more than a burst").is_err(), "not the minute at its start");
     }
 }

@@ -35,7 +35,7 @@ pub use controller::{Concurrency, Controller, Move, Reason, Sample, Timing};
 pub use error::{Class, InferError, Partial};
 pub use limiter::{Lane, Limiter, Permit, UnderWay};
 pub use logprobs::Logprobs;
-pub use preflight::{Loaded, Preflight, digest, loaded_context, preflight};
+pub use preflight::{Loaded, Preflight, digest, loaded_context, preflight, version};
 pub use request::{ModelParams, RequestTemplate};
 pub use retry::{Decision, RetryBudget, RetryPolicy, Tries};
 pub use tokens::Learned;

@@ -65,8 +65,14 @@ pub async fn preflight(client: &Client, params: &ModelParams) -> Result<Prefligh
     })
 }
 
+/// Which Ollama is there.
+pub async fn version(client: &Client) -> Result<String, InferError> {
+    let Version { version } = read(client.get("api/version").await?)?;
+    Ok(version)
+}
+
 async fn ask(client: &Client, params: &ModelParams) -> Result<Preflight, InferError> {
-    let version: Version = read(client.get("api/version").await?)?;
+    let version = version(client).await?;
     let tags: Models = read(client.get("api/tags").await?)?;
     let missing = || InferError::ModelMissing { model: params.model.clone() };
     let model = find(&tags, &params.model).ok_or_else(missing)?;
@@ -79,7 +85,7 @@ async fn ask(client: &Client, params: &ModelParams) -> Result<Preflight, InferEr
     let loaded: Models = read(client.get("api/ps").await?)?;
     let loaded = find(&loaded, &params.model)
         .map(|model| Loaded { size_bytes: model.size, size_vram_bytes: model.size_vram });
-    Ok(Preflight { version: version.version, digest: model.digest.clone(), context_length, loaded })
+    Ok(Preflight { version, digest: model.digest.clone(), context_length, loaded })
 }
 
 /// The model's digest now.

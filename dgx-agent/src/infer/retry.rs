@@ -60,7 +60,8 @@ impl RetryBudget {
     /// Takes one retry; false when there is none left.
     pub fn take(&self) -> bool {
         let most = RETRIES_OF_ALL + self.asked.load(Ordering::Relaxed) / 2;
-        self.spent.fetch_add(1, Ordering::Relaxed) < most
+        let one_more = |spent| (spent < most).then_some(spent + 1);
+        self.spent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }
 }
 
@@ -73,6 +74,7 @@ pub struct Tries {
     bad_answers: u32,
     away: u32,
     forgiven: u32,
+    late: u32,
 }
 
 /// Outages that a request may outlast without a loss.
@@ -85,6 +87,17 @@ impl Tries {
             self.forgiven += 1;
             (self.transient, self.away) = (0, 0);
         }
+    }
+
+    /// It was given up before it was answered: each time it may take twice as long, for the server may be slower than
+    /// it was.
+    pub fn late(&mut self) {
+        self.late += 1;
+    }
+
+    /// How long it may take where another may take `first`.
+    pub fn patience(&self, first: Duration, most: Duration) -> Duration {
+        first.saturating_mul(1 << self.late.min(16)).min(most)
     }
 
     /// Bad answers so far: the caller's seed for the next request.
@@ -196,6 +209,8 @@ mod tests {
         let budget = RetryBudget::default();
         (0..50).for_each(|_| budget.asked());
         assert_eq!((0..1000).filter(|_| budget.take()).count(), 125);
+        (0..50).for_each(|_| budget.asked());
+        assert_eq!((0..1000).filter(|_| budget.take()).count(), 25, "what was refused was not spent");
     }
 
     #[test]
@@ -210,6 +225,19 @@ mod tests {
         let pause = |seconds| policy.decide(&busy(seconds), &mut Tries::default(), || 0.0);
         assert_eq!(pause(7), Decision::RetryAfter(Duration::from_secs(7)));
         assert_eq!(pause(86_400), Decision::RetryAfter(Duration::from_secs(120)));
+    }
+
+    #[test]
+    fn who_was_given_up_may_take_twice_as_long() {
+        let (first, most) = (Duration::from_secs(10), Duration::from_secs(600));
+        let mut tries = Tries::default();
+        let patience = (0..8).map(|_| {
+            let patience = tries.patience(first, most);
+            tries.late();
+            tries.forgive();
+            patience.as_secs()
+        });
+        assert_eq!(patience.collect::<Vec<_>>(), [10, 20, 40, 80, 160, 320, 600, 600]);
     }
 
     #[test]

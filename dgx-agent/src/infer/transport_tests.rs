@@ -152,6 +152,10 @@ async fn web_pages_and_redirects_are_a_login() {
 async fn a_proxys_error_page_is_judged_by_its_status() {
     let page = "HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html\r\ncontent-length: 6\r\n\r\n<html>";
     assert_eq!(ask_text(page.to_owned()).await.unwrap_err().class(), Class::Away { retry_after: None });
+    let dated = "HTTP/1.1 503 Busy\r\ndate: Fri, 31 Dec 1999 23:59:30 GMT\r\nretry-after: Sat, 01 Jan 2000 00:00:10 \
+                 GMT\r\ncontent-length: 0\r\n\r\n";
+    let class = ask_text(dated.to_owned()).await.unwrap_err().class();
+    assert_eq!(class, Class::Away { retry_after: Some(Duration::from_secs(40)) });
     let busy = "HTTP/1.1 429 Too Many\r\nretry-after: 9\r\ncontent-length: 0\r\n\r\n";
     let class = ask_text(busy.to_owned()).await.unwrap_err().class();
     assert_eq!(class, Class::Away { retry_after: Some(Duration::from_secs(9)) });

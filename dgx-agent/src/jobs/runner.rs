@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use proto::ids::BatchId;
 use tokio::{
     sync::watch,
-    task::{JoinError, JoinHandle, JoinSet},
+    task::{JoinError, JoinHandle, JoinSet, spawn_blocking},
     time,
 };
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,10 @@ use super::{
     store::JobStoreError,
     work::Work,
 };
-use crate::batch::{BatchError, Progress, Stop};
+use crate::{
+    batch::{BatchError, Progress, Stop},
+    memory,
+};
 
 /// Pauses between two tries to reach a service: doubled each time, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -37,6 +40,9 @@ const TELL_EVERY: Duration = Duration::from_millis(100);
 
 /// What a run that was told to stop at once may take.
 const ABORT: Duration = Duration::from_secs(2);
+
+/// Until what the last job held is let go of, and can be given back.
+const LET_GO: Duration = Duration::from_secs(1);
 
 /// Longest reason that is kept, in characters.
 const MAX_REASON: usize = 4000;
@@ -97,7 +103,12 @@ impl<W: Work> Runner<W> {
             tokio::select! {
                 () = queued => {}
                 () = drain.cancelled() => {}
-                Some(ended) = runs.join_next() => whole(ended)?,
+                Some(ended) = runs.join_next() => {
+                    whole(ended)?;
+                    if runs.is_empty() {
+                        rest();
+                    }
+                }
             }
         }
         while let Some(ended) = runs.join_next().await {
@@ -302,6 +313,14 @@ impl<W: Work> Runner<W> {
         let batch = job.batch.clone();
         on_disk(&self.jobs, move |jobs| jobs.advance(&batch, latest)).await;
     }
+}
+
+/// An idle agent gives back what its last job took.
+fn rest() {
+    tokio::spawn(async {
+        time::sleep(LET_GO).await;
+        spawn_blocking(memory::trim).await
+    });
 }
 
 /// A panic of ours is one here.

@@ -3,9 +3,11 @@
 //!
 //! ```text
 //! engine ─► recall(key) ─► segments (redb files, newest first) ─► the answer, or none
-//!    └────► keep(key, answer) ─► queue (bounded) ─► writer: one commit a window ─► newest segment
+//!    └────► keep(key, answer) ─► queue (bounded) ─► writer: one look at the model, one commit a window ─► newest segment
 //! ```
 //! - Only what was of use is kept; a failure is asked again.
+//! - An answer is kept as one of a model that the server still had after it: who pulls another one under the same name
+//!   in mid-batch must not leave its answers under the old one's digest.
 //! - It holds words of pages: folder and files are their owner's alone.
 //! - It is a convenience and never a reason to fail: a full disk or a folder in use turns it off until that is over, a file
 //!   that is broken is set aside. Both are told once.
@@ -13,6 +15,7 @@
 
 mod segment;
 mod shelf;
+mod witness;
 
 use std::{
     collections::HashMap,
@@ -27,9 +30,11 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
     time,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{engine::on_rayon, infer::Completion};
 use shelf::Shelf;
+pub use witness::Witness;
 
 /// SHA-256 of the model's digest and the canonical body of a request.
 pub type Key = [u8; 32];
@@ -66,6 +71,8 @@ const WINDOW: Duration = Duration::from_millis(20);
 const QUEUE: usize = 256;
 /// How long the last commit may take when the agent ends.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// And how long a server that is away may take to say which model it has.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Cloning shares it.
 #[derive(Debug, Clone)]
@@ -86,8 +93,17 @@ struct Inner {
 
 #[derive(Debug)]
 struct Writer {
-    queue: mpsc::Sender<(Key, Arc<Kept>)>,
+    queue: mpsc::Sender<Waits>,
+    closing: CancellationToken,
     task: JoinHandle<()>,
+}
+
+/// An answer on its way to the disk.
+#[derive(Debug)]
+struct Waits {
+    key: Key,
+    answer: Arc<Kept>,
+    witness: Witness,
 }
 
 impl Journal {
@@ -112,8 +128,9 @@ impl Journal {
         };
         let (queue, answers) = mpsc::channel(QUEUE);
         let waiting = Waiting::default();
-        let task = tokio::spawn(write(shelf.clone(), answers, waiting.clone()));
-        let writer = Mutex::new(Some(Writer { queue, task }));
+        let closing = CancellationToken::new();
+        let task = tokio::spawn(write(shelf.clone(), answers, waiting.clone(), closing.clone()));
+        let writer = Mutex::new(Some(Writer { queue, closing, task }));
         Self { inner: Arc::new(Inner { shelf, waiting, writer }) }
     }
 
@@ -136,8 +153,8 @@ impl Journal {
         }
     }
 
-    /// Keeps an answer, soon; waits while the disk is behind.
-    pub async fn keep(&self, key: Key, answer: Kept) {
+    /// Keeps an answer, soon, if `witness` vouches for it; waits while the disk is behind.
+    pub async fn keep(&self, key: Key, answer: Kept, witness: &Witness) {
         if !self.inner.shelf.may_keep() {
             return;
         }
@@ -147,7 +164,7 @@ impl Journal {
         if let Ok(place) = queue.reserve().await {
             let answer = Arc::new(answer);
             those(&self.inner.waiting).insert(key, answer.clone());
-            place.send((key, answer));
+            place.send(Waits { key, answer, witness: witness.clone() });
         }
     }
 
@@ -158,8 +175,9 @@ impl Journal {
 
     /// Writes what waits, and lets go of the files.
     pub async fn close(&self) {
-        let Some(Writer { queue, task }) = self.writer().take() else { return };
+        let Some(Writer { queue, closing, task }) = self.writer().take() else { return };
         drop(queue);
+        closing.cancel();
         if time::timeout(FAREWELL, task).await.is_err() {
             tracing::warn!("the journal's last answers are not on disk: they will be asked for again");
         }
@@ -172,7 +190,12 @@ impl Journal {
 }
 
 /// Commits what came within a window together, until nobody can keep anything any more.
-async fn write(shelf: Arc<Shelf>, mut answers: mpsc::Receiver<(Key, Arc<Kept>)>, waiting: Waiting) {
+async fn write(
+    shelf: Arc<Shelf>,
+    mut answers: mpsc::Receiver<Waits>,
+    waiting: Waiting,
+    closing: CancellationToken,
+) {
     let mut window = Vec::new();
     while answers.recv_many(&mut window, QUEUE).await > 0 {
         if !answers.is_closed() {
@@ -183,9 +206,20 @@ async fn write(shelf: Arc<Shelf>, mut answers: mpsc::Receiver<(Key, Arc<Kept>)>,
         {
             window.push(answer);
         }
-        let (there, answers) = (shelf.clone(), std::mem::take(&mut window));
-        let keys: Vec<Key> = answers.iter().map(|(key, _)| *key).collect();
-        if spawn_blocking(move || there.put(&answers)).await.is_err() {
+        let keys: Vec<Key> = window.iter().map(|waits| waits.key).collect();
+        let too_late = async {
+            closing.cancelled().await;
+            time::sleep(LAST_WORD).await;
+        };
+        let answers = tokio::select! {
+            answers = vouched_for(std::mem::take(&mut window)) => answers,
+            () = too_late => {
+                tracing::warn!("the model server is away: its last answers are not kept, and will be asked for again");
+                Vec::new()
+            }
+        };
+        let there = shelf.clone();
+        if !answers.is_empty() && spawn_blocking(move || there.put(&answers)).await.is_err() {
             shelf.distrust();
         }
         let mut waiting = those(&waiting);
@@ -193,6 +227,27 @@ async fn write(shelf: Arc<Shelf>, mut answers: mpsc::Receiver<(Key, Arc<Kept>)>,
     }
     // Closing a file that was written takes a moment on the disk.
     let _ = spawn_blocking(move || shelf.close()).await;
+}
+
+/// Each witness is asked once.
+async fn vouched_for(window: Vec<Waits>) -> Vec<(Key, Arc<Kept>)> {
+    let mut asked: Vec<(Witness, bool)> = Vec::new();
+    let mut answers = Vec::with_capacity(window.len());
+    for Waits { key, answer, witness } in window {
+        let known = asked.iter().find(|(other, _)| *other == witness).map(|(_, vouches)| *vouches);
+        let vouches = match known {
+            Some(vouches) => vouches,
+            None => {
+                let vouches = witness.vouches().await;
+                asked.push((witness, vouches));
+                vouches
+            }
+        };
+        if vouches {
+            answers.push((key, answer));
+        }
+    }
+    answers
 }
 
 fn those(waiting: &Waiting) -> MutexGuard<'_, HashMap<Key, Arc<Kept>>> {

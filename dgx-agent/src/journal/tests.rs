@@ -1,6 +1,11 @@
 //! The journal over a real folder: kept over restarts, bounded, and never in the way.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use super::*;
 
@@ -20,6 +25,10 @@ fn kept(content: &str) -> Kept {
     Kept { completion, prompt_tokens: 6, output_tokens: 2, ..Kept::default() }
 }
 
+fn vouching() -> Witness {
+    Witness::new(|| Box::pin(async { true }))
+}
+
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> =
         fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
@@ -32,9 +41,9 @@ async fn what_was_kept_is_there_after_a_restart_and_the_owners_alone() {
     let state = tempfile::tempdir().expect("a folder");
     let journal = Journal::of(state.path(), KEEP).await.expect("kept");
     assert_eq!(journal.recall(key(1)).await, None);
-    journal.keep(key(1), kept("{\"mentions\": []}")).await;
+    journal.keep(key(1), kept("{\"mentions\": []}"), &vouching()).await;
     journal.close().await;
-    journal.keep(key(2), kept("too late")).await;
+    journal.keep(key(2), kept("too late"), &vouching()).await;
 
     let journal = Journal::of(state.path(), KEEP).await.expect("kept");
     assert_eq!(journal.recall(key(1)).await, Some(kept("{\"mentions\": []}")));
@@ -51,7 +60,7 @@ async fn what_was_kept_is_there_after_a_restart_and_the_owners_alone() {
 
 /// Kept, and not waiting any more.
 async fn keep_now(journal: &Journal, number: u8) {
-    journal.keep(key(number), kept("a")).await;
+    journal.keep(key(number), kept("a"), &vouching()).await;
     settled(journal).await;
 }
 
@@ -88,14 +97,14 @@ async fn it_is_on_again_once_the_trouble_is_over() {
 async fn a_folder_in_use_or_of_another_kind_turns_it_off() {
     let state = tempfile::tempdir().expect("a folder");
     let first = Journal::open(state.path(), KEEP).await;
-    first.keep(key(1), kept("a")).await;
+    first.keep(key(1), kept("a"), &vouching()).await;
     // On disk, where another one meets it.
     while !those(&first.inner.waiting).is_empty() {
         tokio::task::yield_now().await;
     }
     let second = Journal::open(state.path(), KEEP).await;
     assert!(second.trouble().expect("in use").contains("another dgx-agent"));
-    second.keep(key(2), kept("b")).await;
+    second.keep(key(2), kept("b"), &vouching()).await;
     assert_eq!(second.recall(key(1)).await, None);
     second.close().await;
     assert!(first.recall(key(1)).await.is_some());
@@ -125,7 +134,7 @@ async fn a_broken_file_is_set_aside_and_the_journal_goes_on() {
     for (number, broken) in (0..).zip(breaks) {
         let journal = Journal::of(state.path(), KEEP).await.expect("kept");
         for each in 0..50 {
-            journal.keep([each; 32], kept(&format!("{number} {each}"))).await;
+            journal.keep([each; 32], kept(&format!("{number} {each}")), &vouching()).await;
         }
         journal.close().await;
         let file =
@@ -134,7 +143,7 @@ async fn a_broken_file_is_set_aside_and_the_journal_goes_on() {
 
         let journal = Journal::of(state.path(), KEEP).await.expect("kept");
         assert_eq!(journal.recall(key(1)).await, None, "{number}");
-        journal.keep(key(1), kept("again")).await;
+        journal.keep(key(1), kept("again"), &vouching()).await;
         journal.close().await;
         if journal.trouble().is_none() {
             let journal = Journal::of(state.path(), KEEP).await.expect("kept");
@@ -169,7 +178,7 @@ async fn the_oldest_answers_make_room() {
         key
     };
     for number in 0..150 {
-        journal.keep(key(number), noise(number)).await;
+        journal.keep(key(number), noise(number), &vouching()).await;
     }
     // However slow the disk is: who closes waits for a bounded time.
     settled(&journal).await;
@@ -185,4 +194,42 @@ async fn the_oldest_answers_make_room() {
     assert_eq!(smaller.recall(key(149)).await, Some(noise(149)));
     smaller.close().await;
     assert!(files(folder.path()).len() < 3);
+}
+
+#[tokio::test]
+async fn what_another_model_may_have_said_is_not_kept() {
+    let state = tempfile::tempdir().expect("a folder");
+    let journal = Journal::of(state.path(), KEEP).await.expect("kept");
+    let asked = Arc::new(AtomicU32::new(0));
+    let witness = |vouches: bool| {
+        let asked = asked.clone();
+        Witness::new(move || {
+            asked.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async move { vouches })
+        })
+    };
+    let (same, another) = (witness(true), witness(false));
+    for number in 0..6 {
+        journal.keep(key(number), kept("a"), if number < 3 { &same } else { &another }).await;
+    }
+    settled(&journal).await;
+    assert_eq!(journal.recall(key(5)).await, None);
+    journal.close().await;
+    assert_eq!(asked.load(Ordering::Relaxed), 2, "each once a window");
+    let journal = Journal::of(state.path(), KEEP).await.expect("kept");
+    let mut there = Vec::new();
+    for number in 0..6 {
+        there.push(journal.recall(key(number)).await.is_some());
+    }
+    assert_eq!(there, [true, true, true, false, false, false]);
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_does_not_hold_up_the_end() {
+    let state = tempfile::tempdir().expect("a folder");
+    let journal = Journal::of(state.path(), KEEP).await.expect("kept");
+    journal.keep(key(1), kept("a"), &Witness::new(|| Box::pin(std::future::pending()))).await;
+    journal.close().await;
+    let journal = Journal::of(state.path(), KEEP).await.expect("kept");
+    assert_eq!((journal.trouble(), journal.recall(key(1)).await), (None, None), "the files were let go of");
 }

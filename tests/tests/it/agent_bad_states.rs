@@ -206,8 +206,13 @@ async fn a_model_that_changes_in_mid_batch() {
     jobs.retry(BATCH).await.unwrap();
     failed(&mut jobs, &["no longer what was submitted (what differs: the model's digest)"]).await;
     drop(server);
-    let _old = setup.server(&[]);
+    let old = setup.server(&[]);
     setup.goes_on(&mut jobs).await;
+    let asked = old.stats("").await.unwrap().now.requests as usize;
+    assert!(
+        asked >= setup.pages.len() - 120,
+        "what the other model said is not kept as the old one's: {asked}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
