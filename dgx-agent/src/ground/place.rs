@@ -328,8 +328,9 @@ impl<'a> Placer<'a> {
         let span = GroundedSpan {
             mention: index,
             label: mention.label.clone(),
-            start: 0,
-            end: 0,
+            // Of the folded page; `spans` makes code points of it.
+            start: range.start,
+            end: range.end,
             text: self.text[bytes.clone()].to_owned(),
             match_kind,
             similarity,
@@ -338,8 +339,59 @@ impl<'a> Placer<'a> {
         self.spans.push((bytes, span));
     }
 
+    /// Puts mentions of one text, which were placed some as asked and some by likeness, in the order of the page
+    /// wherever the words in front of them do not speak against it.
+    fn put_in_order(&mut self) {
+        let mut by_mention = vec![NONE; self.whereabouts.len()];
+        for (at, (_, span)) in self.spans.iter().enumerate() {
+            by_mention[span.mention] = at as u32;
+        }
+        for text in 0..self.asking_of.len() {
+            let asking = self.asking[self.asking_of[text].clone()].iter().map(|nth| *nth as usize);
+            let mut placed: Vec<(usize, usize)> = asking
+                .map(|nth| (nth, by_mention[self.sought[nth].index]))
+                .filter(|(_, at)| *at != NONE)
+                .map(|(nth, at)| (nth, at as usize))
+                .collect();
+            placed.sort_by_key(|(nth, _)| self.sought[*nth].index);
+            let is_later =
+                |pair: &[(usize, usize)]| self.spans[pair[0].1].0.start > self.spans[pair[1].1].0.start;
+            if placed.len() > MAX_CHOICE || !placed.windows(2).any(is_later) {
+                continue;
+            }
+            let mut ordered: Vec<usize> = placed.iter().map(|(_, at)| *at).collect();
+            ordered.sort_by_key(|at| self.spans[*at].0.start);
+            // What stands around a value was asked for with each; what may be bent hangs on the label.
+            let whole = |nth: usize| &self.scan.words.chars[self.sought[nth].whole.clone()];
+            let label = |nth: usize| &self.sought[nth].mention.label;
+            let (first, _) = placed[0];
+            let one =
+                placed.iter().all(|(nth, _)| whole(*nth) == whole(first) && label(*nth) == label(first));
+            let agrees = |(nth, at): (usize, usize)| {
+                let start = self.spans[at].1.start as u32;
+                self.context_of(nth).map_or(0, |context| self.agrees(&context, start))
+            };
+            let now: usize = placed.iter().map(|pair| agrees(*pair)).sum();
+            let then: usize = placed.iter().zip(&ordered).map(|((nth, _), at)| agrees((*nth, *at))).sum();
+            if !one || then < now {
+                continue;
+            }
+            for ((nth, _), at) in placed.iter().zip(ordered) {
+                let Sought { index, mention, .. } = self.sought[*nth];
+                let span = &mut self.spans[at].1;
+                span.mention = index;
+                span.match_kind = match span.match_kind {
+                    _ if span.text == mention.text.trim() => MatchKind::Exact,
+                    MatchKind::Exact => MatchKind::Normalized,
+                    kind => kind,
+                };
+            }
+        }
+    }
+
     /// The spans in the order of the page.
     pub fn spans(mut self) -> Vec<GroundedSpan> {
+        self.put_in_order();
         let points = CodePoints::new(self.text);
         self.spans.sort_by_key(|(bytes, _)| bytes.start);
         let place = |(bytes, span): (Range<usize>, GroundedSpan)| GroundedSpan {

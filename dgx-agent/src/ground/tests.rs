@@ -158,9 +158,15 @@ fn words_in_front_lead_to_what_is_hardly_like() {
 fn what_stands_once_as_asked_may_stand_again_garbled() {
     let text = "Den Monolog des Ains hat Welcker erklärt; Aias selbst spricht.";
     let twice = vec![mention("MASTER", "Aias", ""); 2];
-    let texts: Vec<String> =
-        ground(text, &twice, &labelset()).spans.into_iter().map(|span| span.text).collect();
-    assert_eq!(texts, ["Ains", "Aias"]);
+    let placed = |mentions: &[Mention]| -> Vec<(usize, String, MatchKind)> {
+        let spans = ground(text, mentions, &labelset()).spans;
+        spans.into_iter().map(|span| (span.mention, span.text, span.match_kind)).collect()
+    };
+    let (ains, aias) = ("Ains".to_owned(), "Aias".to_owned());
+    let in_order = [(0, ains.clone(), MatchKind::Fuzzy), (1, aias.clone(), MatchKind::Exact)];
+    assert_eq!(placed(&twice), in_order, "the first one is the garbled one");
+    let after = [mention("MASTER", "Aias", "erklärt;"), mention("MASTER", "Aias", "Monolog des")];
+    assert_eq!(placed(&after), [(1, ains, MatchKind::Fuzzy), (0, aias, MatchKind::Exact)]);
 }
 
 #[test]
