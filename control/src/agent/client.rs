@@ -56,6 +56,11 @@ impl From<ConnectError> for Failure {
     }
 }
 
+/// Whether a job is in a state that it stays in until somebody asks otherwise.
+pub fn has_ended(state: BatchState) -> bool {
+    matches!(state, BatchState::Complete | BatchState::Failed | BatchState::Cancelled)
+}
+
 /// A connection to the agent.
 pub struct Agent {
     client: AgentClient<InterceptedService<Channel, Credentials>>,
@@ -92,6 +97,16 @@ impl Agent {
     pub async fn get(&mut self, batch: &BatchId) -> Result<Batch, Failure> {
         let request = GetBatchRequest { batch_id: batch.to_string() };
         some(self.client.get_batch(timed(request)).await?.into_inner().batch)
+    }
+
+    /// None where there is no job for the batch.
+    pub async fn find(&mut self, batch: &BatchId) -> Result<Option<Batch>, Failure> {
+        let request = GetBatchRequest { batch_id: batch.to_string() };
+        match self.client.get_batch(timed(request)).await {
+            Ok(answer) => Ok(answer.into_inner().batch),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(status.into()),
+        }
     }
 
     /// Every job, newest first.
@@ -184,7 +199,7 @@ impl Agent {
         while let Some(answer) = states.message().await? {
             let Some(job) = answer.batch else { continue };
             seen(&job);
-            if matches!(job.state(), BatchState::Complete | BatchState::Failed | BatchState::Cancelled) {
+            if has_ended(job.state()) {
                 return Ok(job);
             }
         }

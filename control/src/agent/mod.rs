@@ -4,5 +4,5 @@ mod activity;
 mod client;
 mod job;
 
-pub use client::{Agent, ConnectError, Sight};
+pub use client::{Agent, ConnectError, Sight, has_ended};
 pub use job::{Job, JobOutcome, Jobs, engine};

@@ -24,9 +24,6 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Between two beats of a holder.
-pub(super) const PERIOD: Duration = Duration::from_secs(5);
-
 /// Periods without a beat after which a holder is taken for dead.
 const SILENT_PERIODS: u32 = 4;
 

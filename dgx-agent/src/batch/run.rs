@@ -11,7 +11,7 @@ use std::{
 use futures::{StreamExt, TryStreamExt, stream};
 use proto::{
     docs::{CommitRecord, Counts},
-    keys::BatchKeys,
+    keys::{BatchKeys, LEASE_PERIOD},
 };
 use tokio::sync::{Mutex, watch};
 
@@ -19,7 +19,7 @@ use super::{
     BatchError, Done, Meter, PartPlan, Pipeline, Plan, Progress, Shard, calibration,
     commit::{self, Standing},
     failpoint::{Point, reach},
-    lease::{self, Leases},
+    lease::Leases,
     part::{self, Annotated, Budget},
     protocol::{Protocol, Settled},
     survey::{Survey, Vouched},
@@ -57,7 +57,7 @@ impl<'a> Run<'a> {
             turn: Arc::default(),
             committed: watch::Sender::new(0),
             kept: std::sync::Mutex::default(),
-            leases: Leases::new(&pipeline.store, &keys, &pipeline.identity, lease::PERIOD),
+            leases: Leases::new(&pipeline.store, &keys, &pipeline.identity, LEASE_PERIOD),
             keys,
         }
     }

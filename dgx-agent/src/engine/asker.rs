@@ -195,11 +195,7 @@ impl Asker {
         let params = self.template.params();
         let bytes = self.bytes(text);
         let body = self.template.body(&self.prompt.user(text), tries.bad_answers());
-        let (tokens, patience) = {
-            let learned = self.learned();
-            (learned.most(bytes), learned.patience(params.num_predict, self.client.patience()))
-        };
-        let patience = tries.patience(patience, self.client.patience());
+        let tokens = self.learned().most(bytes);
         let (permit, under_way) = loop {
             if self.server.breaker.is_open() {
                 self.wait_until_there(meter).await?;
@@ -214,6 +210,9 @@ impl Asker {
                 break (permit, under_way);
             }
         };
+        let most = self.client.patience();
+        // By what was learned while this one waited, too.
+        let patience = tries.patience(self.learned().patience(params.num_predict, most), most);
         let in_flight = meter.request(tries.sent > 0);
         tries.sent += 1;
         spent.attempts += 1;

@@ -98,6 +98,9 @@ pub struct Job {
     pub finished_at: Option<DateTime<Utc>>,
 }
 
+/// What differs between two shards of one batch.
+pub(super) const SHARD: &str = "the shard";
+
 /// What a client may ask for.
 pub const WEIGHTS: std::ops::RangeInclusive<u32> = 1..=100;
 
@@ -137,7 +140,7 @@ impl Job {
             differs.push("the root");
         }
         if self.ask.shard != ask.shard {
-            differs.push("the shard");
+            differs.push(SHARD);
         }
         let (Some(mine), Some(theirs)) = (&self.identity, identity) else {
             let other = |mine: &Option<String>, theirs: &Option<String>| {

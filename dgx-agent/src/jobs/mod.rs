@@ -41,8 +41,13 @@ pub enum JobError {
     #[error("there is no job for batch {0}: submit it first")]
     Unknown(BatchId),
     #[error(
-        "batch {batch} is a job already ({state}), with other content (what differs: {}); submit this under \
-         another batch id", .differs.join(", ")
+        "batch {batch} is a job already ({state}), with other content (what differs: {}); {}",
+        .differs.join(", "),
+        if *.differs == [job::SHARD] {
+            "submit this when that job has ended, or to another agent"
+        } else {
+            "submit this under another batch id"
+        }
     )]
     Differs { batch: BatchId, state: JobState, differs: Vec<&'static str> },
     #[error(transparent)]
@@ -88,7 +93,8 @@ impl Jobs {
         Ok(Self { store, book, queued: Notify::new(), drain, clock })
     }
 
-    /// The job, and whether it is new. The same batch with the same content finds its job, whatever its state.
+    /// The job, and whether it is new. The same batch with the same content finds its job, whatever its state; another
+    /// shard of it takes the place of a job that has ended.
     pub fn submit(
         &self,
         batch: BatchId,
@@ -112,7 +118,11 @@ impl Jobs {
             if differs.is_empty() {
                 return Ok((job, false));
             }
-            return Err(JobError::Differs { batch, state: job.state, differs });
+            // A shard that is done or given up makes room for another one: this agent may take over from one that is gone.
+            let another_shard = differs == [job::SHARD] && job.state.is_final();
+            if !another_shard || book.current.contains_key(&batch) {
+                return Err(JobError::Differs { batch, state: job.state, differs });
+            }
         }
         if self.drain.is_cancelled() {
             return Err(JobError::Draining);

@@ -236,3 +236,42 @@ fn files(stage: &Stage, batch: &str) -> usize {
     }
     files
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_another_agent_works_on_is_not_deleted_and_neither_is_another_roots_job() {
+    // It answers for thirty pages and holds all others.
+    let stage = Stage::new(&["--slots", "4", "--service-ms", "1", "--then", "30:0"]);
+    let batch = stage.batch("a", 150).await;
+    stage.state(&["submit", "a"]);
+    stage.answers(20).await;
+
+    // An agent of another root, which has a batch of that name behind it.
+    let there = stage.folder.path().join("there");
+    let namesake = BatchDir::new(&there, "a").unwrap();
+    namesake.write_parts(&parts(&[page("a", 1, "IMO 9074729")], 50)).await.unwrap();
+    let other =
+        Agent::start(&there.display().to_string(), &stage.folder.path().join("other"), &[], &[]).unwrap();
+    let theirs = Control::new(&there, &there.display().to_string()).with_agent(&other.url);
+    let job = theirs.json(&["preannotate", "submit", "a", "--watch"]).unwrap();
+    assert_eq!(job["state"], "complete");
+
+    let here = Control::new(stage.folder.path(), &stage.root().display().to_string()).with_agent(&other.url);
+    let refused = here.run(&["batch", "delete", "a"]).unwrap();
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("batch a is worked on by process "), "{}", refused.stderr);
+    assert!(batch.store.head_opt(&batch.keys.part(PartKind::Pages, 0)).await.unwrap().is_some());
+
+    stage.state(&["cancel", "a"]);
+    // Its leases are given back when its run has ended.
+    let deleted = loop {
+        let deleted = here.run(&["batch", "delete", "a", "--json"]).unwrap();
+        if deleted.code == Some(0) {
+            break deleted;
+        }
+        assert!(deleted.stderr.contains("is worked on by process"), "{}", deleted.stderr);
+    };
+    let deleted: Value = serde_json::from_str(&deleted.stdout).unwrap();
+    assert_eq!(deleted["outcomes"]["jobs"], 0);
+    assert_eq!(batch.store.list_sorted(batch.keys.folder()).await.unwrap().len(), 0);
+    assert_eq!(theirs.json(&["preannotate", "status", "a"]).unwrap()["state"], "complete", "theirs is there");
+}
