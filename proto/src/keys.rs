@@ -1,6 +1,6 @@
 //! Every object key, relative to the root. No other module formats or parses one.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use chrono::NaiveDate;
 
@@ -14,8 +14,6 @@ pub const RAW_PAGES: &str = "md_raw_ocr/pages/";
 pub const ARGILLA_IN: &str = "argilla/in/";
 /// Where exports lie.
 pub const ARGILLA_OUT: &str = "argilla/out/";
-/// Between two beats of the holder of a lease, where leases are objects: one that was not rewritten meanwhile may be left.
-pub const LEASE_PERIOD: Duration = Duration::from_secs(5);
 /// Where calibrations lie.
 pub const CALIBRATION: &str = "argilla/calibration/";
 

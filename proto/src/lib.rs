@@ -4,6 +4,7 @@
 //!  ids ──► keys ──► store          what things are called, where they lie, how to reach them
 //!  schema ──► rows                 Parquet tables: columns, validation, one struct a row
 //!  docs                            the JSON documents of a batch: spec, commit, manifest, sign-off; calibration
+//!  lease                           who works on a part
 //!  labelset                        labels with patterns and validators
 //!  grpc, reasons                   the agent's service, and why it refuses a call
 //! ```
@@ -14,6 +15,7 @@ pub mod hash;
 pub mod ids;
 pub mod keys;
 pub mod labelset;
+pub mod lease;
 pub mod parquet_io;
 pub mod reasons;
 pub mod rows;

@@ -22,7 +22,7 @@ pub enum BatchCommand {
     /// One batch: what it is made of and how far it is
     #[command(after_help = "Example:\n  control batch show pilot-1")]
     Show(ShowArgs),
-    /// Delete a batch and all that was made of it; refused while a job works on it
+    /// Delete a batch and all that was made of it; refused while any agent works on it
     #[command(after_help = "Example:\n  control batch delete pilot-1")]
     Delete(DeleteArgs),
 }

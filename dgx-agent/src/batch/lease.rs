@@ -9,7 +9,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt,
     fs::{self, File, TryLockError},
     io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::MetadataExt as _,
@@ -20,25 +19,15 @@ use std::{
 
 use proto::{
     keys::BatchKeys,
+    lease::Holder,
     store::{Store, StoreError, Version},
 };
-use serde::{Deserialize, Serialize};
 
 /// Periods without a beat after which a holder is taken for dead.
 const SILENT_PERIODS: u32 = 4;
 
 /// Longest time that giving leases back may take at the end.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// Who holds a lease, as it stands in the lease.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Holder {
-    pub host: String,
-    pub pid: u32,
-    /// Of the agent.
-    pub instance: String,
-    pub beat: u64,
-}
 
 /// Which agent this is.
 #[derive(Debug)]
@@ -81,33 +70,14 @@ impl AgentId {
     }
 }
 
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "process {} on {} (agent {})", self.pid, self.host, self.instance)
-    }
-}
-
-impl Holder {
-    fn new(instance: String) -> Self {
-        static HOST: OnceLock<String> = OnceLock::new();
-        let host = HOST.get_or_init(|| match fs::read_to_string("/proc/sys/kernel/hostname") {
-            Ok(name) => name.trim().to_owned(),
-            Err(_) => "a host without a name".to_owned(),
-        });
-        Self { host: host.clone(), pid: std::process::id(), instance, beat: 0 }
-    }
-
-    fn unknown() -> Self {
-        Self { host: "an unknown host".into(), pid: 0, instance: "unknown".into(), beat: 0 }
-    }
-
-    fn document(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
-    }
-
-    fn of(document: &[u8]) -> Self {
-        serde_json::from_slice(document).unwrap_or_else(|_| Self::unknown())
-    }
+/// This process, as an agent.
+fn me(instance: String) -> Holder {
+    static HOST: OnceLock<String> = OnceLock::new();
+    let host = HOST.get_or_init(|| match fs::read_to_string("/proc/sys/kernel/hostname") {
+        Ok(name) => name.trim().to_owned(),
+        Err(_) => "a host without a name".to_owned(),
+    });
+    Holder { host: host.clone(), pid: std::process::id(), instance, beat: 0 }
 }
 
 #[derive(Debug)]
@@ -142,7 +112,7 @@ impl Leases {
         Self {
             store: store.clone(),
             keys: keys.clone(),
-            me: Holder::new(identity.id.clone()),
+            me: me(identity.id.clone()),
             period,
             held: Mutex::default(),
             sightings: Mutex::default(),

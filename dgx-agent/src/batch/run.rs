@@ -11,7 +11,8 @@ use std::{
 use futures::{StreamExt, TryStreamExt, stream};
 use proto::{
     docs::{CommitRecord, Counts},
-    keys::{BatchKeys, LEASE_PERIOD},
+    keys::BatchKeys,
+    lease,
 };
 use tokio::sync::{Mutex, watch};
 
@@ -57,7 +58,7 @@ impl<'a> Run<'a> {
             turn: Arc::default(),
             committed: watch::Sender::new(0),
             kept: std::sync::Mutex::default(),
-            leases: Leases::new(&pipeline.store, &keys, &pipeline.identity, LEASE_PERIOD),
+            leases: Leases::new(&pipeline.store, &keys, &pipeline.identity, lease::PERIOD),
             keys,
         }
     }

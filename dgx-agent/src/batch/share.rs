@@ -9,11 +9,13 @@ use futures::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use proto::docs::{CommitRecord, Counts};
+use proto::{
+    docs::{CommitRecord, Counts},
+    lease::Holder,
+};
 
 use super::{
     BatchError, PartPlan,
-    lease::Holder,
     run::{LOOKS, Run},
     survey::Survey,
 };

@@ -1,7 +1,8 @@
 //! One model on one Ollama server, as a batch asks it: at the server's pace, and only while it is there.
 //!
 //! ```text
-//! warm_up (once) ─► ask: wait while it is away ─► rates ─► permit ─► chat ─► learn, tell the controller and the breaker
+//! warm_up (once) ─► ask: wait while it is away ─► permit ─► rates ─► chat ─► learn, tell the controller and the breaker
+//!                              └─► probe (one for all)
 //! ```
 
 use std::{

@@ -328,9 +328,8 @@ impl<'a> Placer<'a> {
         let span = GroundedSpan {
             mention: index,
             label: mention.label.clone(),
-            // Of the folded page; `spans` makes code points of it.
-            start: range.start,
-            end: range.end,
+            start: 0,
+            end: 0,
             text: self.text[bytes.clone()].to_owned(),
             match_kind,
             similarity,
@@ -368,7 +367,7 @@ impl<'a> Placer<'a> {
             let one =
                 placed.iter().all(|(nth, _)| whole(*nth) == whole(first) && label(*nth) == label(first));
             let agrees = |(nth, at): (usize, usize)| {
-                let start = self.spans[at].1.start as u32;
+                let start = self.whereabouts[self.spans[at].1.mention];
                 self.context_of(nth).map_or(0, |context| self.agrees(&context, start))
             };
             let now: usize = placed.iter().map(|pair| agrees(*pair)).sum();

@@ -95,11 +95,6 @@ impl Limiter {
     pub fn cap(&self) -> u32 {
         self.inner.state().controller.cap()
     }
-
-    /// Requests under way.
-    pub fn in_flight(&self) -> u32 {
-        self.inner.state().in_flight
-    }
 }
 
 impl Lane {

@@ -66,6 +66,24 @@ fn submitting_twice_finds_the_job_and_other_content_is_refused() {
 }
 
 #[test]
+fn another_shard_is_other_content_until_the_job_has_ended() {
+    let Daemon { jobs, .. } = daemon();
+    let shard = |shard: &str| Ask { shard: Some(shard.into()), ..ask() };
+    jobs.submit(id("a"), shard("0/2"), Some(identity("f"))).expect("taken");
+    let error = jobs.submit(id("a"), shard("1/2"), Some(identity("f"))).expect_err("other").to_string();
+    assert!(
+        error.contains("what differs: the shard") && error.contains("when that job has ended"),
+        "{error}"
+    );
+    let job = jobs.cancel(&id("a")).expect("cancelled");
+    let error = jobs.submit(id("a"), shard("1/2"), Some(identity("g"))).expect_err("other").to_string();
+    assert!(error.contains("the shard, the pages") && error.contains("another batch id"), "{error}");
+    let (other, created) = jobs.submit(id("a"), shard("1/2"), Some(identity("f"))).expect("taken");
+    assert!(created && other.number > job.number && other.ask.shard.as_deref() == Some("1/2"));
+    assert_eq!(other.state, JobState::Queued);
+}
+
+#[test]
 fn the_list_is_newest_first_and_goes_on_where_it_stopped() {
     let Daemon { jobs, .. } = daemon();
     for batch in ["c", "a", "b"] {

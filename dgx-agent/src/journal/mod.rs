@@ -93,14 +93,14 @@ struct Inner {
 
 #[derive(Debug)]
 struct Writer {
-    queue: mpsc::Sender<Waits>,
+    queue: mpsc::Sender<Queued>,
     closing: CancellationToken,
     task: JoinHandle<()>,
 }
 
 /// An answer on its way to the disk.
 #[derive(Debug)]
-struct Waits {
+struct Queued {
     key: Key,
     answer: Arc<Kept>,
     witness: Witness,
@@ -164,7 +164,7 @@ impl Journal {
         if let Ok(place) = queue.reserve().await {
             let answer = Arc::new(answer);
             those(&self.inner.waiting).insert(key, answer.clone());
-            place.send(Waits { key, answer, witness: witness.clone() });
+            place.send(Queued { key, answer, witness: witness.clone() });
         }
     }
 
@@ -192,7 +192,7 @@ impl Journal {
 /// Commits what came within a window together, until nobody can keep anything any more.
 async fn write(
     shelf: Arc<Shelf>,
-    mut answers: mpsc::Receiver<Waits>,
+    mut answers: mpsc::Receiver<Queued>,
     waiting: Waiting,
     closing: CancellationToken,
 ) {
@@ -206,7 +206,7 @@ async fn write(
         {
             window.push(answer);
         }
-        let keys: Vec<Key> = window.iter().map(|waits| waits.key).collect();
+        let keys: Vec<Key> = window.iter().map(|queued| queued.key).collect();
         let too_late = async {
             closing.cancelled().await;
             time::sleep(LAST_WORD).await;
@@ -230,10 +230,10 @@ async fn write(
 }
 
 /// Each witness is asked once.
-async fn vouched_for(window: Vec<Waits>) -> Vec<(Key, Arc<Kept>)> {
+async fn vouched_for(window: Vec<Queued>) -> Vec<(Key, Arc<Kept>)> {
     let mut asked: Vec<(Witness, bool)> = Vec::new();
     let mut answers = Vec::with_capacity(window.len());
-    for Waits { key, answer, witness } in window {
+    for Queued { key, answer, witness } in window {
         let known = asked.iter().find(|(other, _)| *other == witness).map(|(_, vouches)| *vouches);
         let vouches = match known {
             Some(vouches) => vouches,

@@ -251,7 +251,7 @@ async fn a_login_page_in_mid_batch_is_waited_out() {
     let mut server = setup.server(&TWO_PARTS);
     let (_agent, mut jobs) = setup.agent(&[], &[]).await;
     jobs.submit(BATCH).await.unwrap();
-    for (status, done) in [("302", PART), ("200", 3 * PART)] {
+    for (status, done, next) in [("302", PART, &TWO_PARTS[..]), ("200", 3 * PART, &[])] {
         jobs.until(BATCH, |job| progress(job).pages_done >= done as u64).await.unwrap();
         drop(server);
         let proxy = setup.server(&[&format!("--login-page={status}")]);
@@ -265,10 +265,8 @@ async fn a_login_page_in_mid_batch_is_waited_out() {
             away.reason
         );
         drop(proxy);
-        server = setup.server(&TWO_PARTS);
+        server = setup.server(next);
     }
-    drop(server);
-    let _server = setup.server(&[]);
     let done = jobs.complete(BATCH).await.unwrap();
     assert!(!waits(&done) && done.reason.is_empty());
     setup.accounted_for().await;

@@ -118,7 +118,7 @@ async fn shards_that_are_submitted_to_agents_make_the_same_rows() {
         assert!(made.manifest.is_some(), "whoever was the last found all: {mix:?}");
         let made = (made.suggestions, made.ledger);
         assert_eq!(&made, whole.get_or_insert_with(|| made.clone()), "{mix:?}");
-        // The same again finds its job; another shard takes its place, and is done already; some are no shards.
+        // The same again finds its job; another shard takes its place, and is done already; 7/7 is none.
         let again = submit(&agents[0], mix[0]);
         assert_eq!(again.code, Some(0), "{}", again.stderr);
         let other = submit(&agents[0], "3/7");

@@ -1,15 +1,16 @@
-//! `batch delete`: all that lies in a batch's folder, unless a job works on it or somebody signed it.
+//! `batch delete`: all that lies in a batch's folder, unless somebody works on it or signed it.
 
 use std::{
     collections::BTreeMap,
     fs::{File, TryLockError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use proto::{
     grpc::Batch,
-    keys::{BatchKeys, Key, LEASE_PERIOD},
-    store::{Object, Store, StoreError},
+    keys::{BatchKeys, Key},
+    lease::{self, Holder},
+    store::{Object, RootUri, Store, StoreError},
 };
 
 use crate::{
@@ -49,7 +50,7 @@ pub async fn delete(ctx: &Ctx, args: &DeleteArgs) -> Result<Report, Failure> {
     let job = agent.find(&args.batch).await?.filter(is_its);
     // Of its own job the agent says whether that can go.
     if job.as_ref().is_none_or(|job| agent::has_ended(job.state()))
-        && let Some(holder) = holder(store, &keys).await?
+        && let Some(holder) = holder(store, &keys, lease::PERIOD).await?
     {
         return Err(Failure::gate(format!(
             "batch {} is worked on by {holder}: cancel that job, or end that run, first",
@@ -83,30 +84,84 @@ pub async fn delete(ctx: &Ctx, args: &DeleteArgs) -> Result<Report, Failure> {
     Ok(report.since(start))
 }
 
-/// Who works on the batch now, whichever agent it is: in a folder a lease is locked, elsewhere it is rewritten.
-async fn holder(store: &Store, keys: &BatchKeys) -> Result<Option<String>, StoreError> {
+/// Who works on the batch now, whichever agent it is: in a folder a lease is locked, elsewhere it is rewritten within a
+/// period.
+async fn holder(store: &Store, keys: &BatchKeys, period: Duration) -> Result<Option<Holder>, StoreError> {
     let leases = async || -> Result<BTreeMap<Key, Option<String>>, StoreError> {
         let found = store.list_sorted(&keys.leases()).await?.into_iter();
         Ok(found.map(|object| (object.key, object.etag)).collect())
     };
     let before = leases().await?;
-    let held = |key: &Key| {
-        let lease = store.local_path(key).and_then(|path| File::open(path).ok());
-        lease.is_some_and(|lease| matches!(lease.try_lock(), Err(TryLockError::WouldBlock)))
+    let found = match store.root() {
+        RootUri::Folder(_) => before.into_keys().find(|key| is_locked(store, key)),
+        RootUri::Bucket { .. } if before.is_empty() => None,
+        RootUri::Bucket { .. } => {
+            tokio::time::sleep(period * 2).await;
+            leases().await?.into_iter().find(|(key, etag)| before.get(key) != Some(etag)).map(|(key, _)| key)
+        }
     };
-    let mut found = before.keys().find(|key| held(key)).cloned();
-    if found.is_none() && !before.is_empty() && store.local_path(&keys.spec()).is_none() {
-        tokio::time::sleep(LEASE_PERIOD * 2).await;
-        found =
-            leases().await?.into_iter().find(|(key, etag)| before.get(key) != Some(etag)).map(|(key, _)| key);
-    }
     let Some(key) = found else { return Ok(None) };
-    let document = store.get_opt(&key).await?.unwrap_or_default();
-    let lease: serde_json::Value = serde_json::from_slice(&document).unwrap_or_default();
-    let who =
-        |name: &str| lease[name].as_str().map(str::to_owned).or(lease[name].as_u64().map(|n| n.to_string()));
-    Ok(Some(match (who("pid"), who("host")) {
-        (Some(pid), Some(host)) => format!("process {pid} on {host}"),
-        _ => "another agent".to_owned(),
-    }))
+    // Given back just now: somebody works on the batch all the same.
+    Ok(Some(Holder::of(&store.get_opt(&key).await?.unwrap_or_default())))
+}
+
+fn is_locked(store: &Store, lease: &Key) -> bool {
+    let file = store.local_path(lease).and_then(|path| File::open(path).ok());
+    file.is_some_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use object_store::{memory::InMemory, path::Path};
+
+    use super::*;
+
+    fn keys() -> BatchKeys {
+        BatchKeys::new(&"b".parse().expect("an id"))
+    }
+
+    fn beat(beat: u64) -> Vec<u8> {
+        Holder { host: "spark".into(), pid: 7, instance: "a".into(), beat }.document()
+    }
+
+    #[tokio::test]
+    async fn in_a_bucket_it_is_who_rewrites_a_lease() {
+        let root = "s3://lake".parse().expect("a root");
+        let (store, keys) = (Store::with_inner(Arc::new(InMemory::new()), Path::default(), root), keys());
+        let period = Duration::from_millis(20);
+        assert_eq!(holder(&store, &keys, period).await.expect("looked"), None);
+        for part in [0, 1] {
+            store.put(&keys.lease(part), beat(0)).await.expect("written");
+        }
+        assert_eq!(holder(&store, &keys, period).await.expect("looked"), None, "left by one that is gone");
+        let beats = async {
+            for number in 1.. {
+                store.put(&keys.lease(1), beat(number)).await.expect("written");
+                tokio::time::sleep(period).await;
+            }
+        };
+        let found = tokio::select! {
+            () = beats => None,
+            found = holder(&store, &keys, period) => found.expect("looked"),
+        };
+        assert_eq!(found.expect("it beats").host, "spark");
+    }
+
+    #[tokio::test]
+    async fn in_a_folder_it_is_who_locks_a_lease() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store =
+            Store::open(folder.path().to_str().expect("UTF-8"), &Default::default()).expect("a store");
+        let keys = keys();
+        store.put(&keys.lease(3), beat(0)).await.expect("written");
+        let look = || holder(&store, &keys, Duration::ZERO);
+        assert_eq!(look().await.expect("looked"), None, "left by one that is gone");
+        let lease = File::open(store.local_path(&keys.lease(3)).expect("a folder")).expect("there");
+        lease.lock().expect("locked");
+        assert_eq!(look().await.expect("looked").expect("it is locked").pid, 7);
+        drop(lease);
+        assert_eq!(look().await.expect("looked"), None);
+    }
 }
