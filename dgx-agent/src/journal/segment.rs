@@ -13,8 +13,9 @@ use super::Key;
 
 /// An answer as compressed JSON, with a checksum.
 const ANSWERS: TableDefinition<'_, Key, &[u8]> = TableDefinition::new("answers.v1");
-/// redb's own cache would grow to a gibibyte.
-const CACHE_BYTES: usize = 8 << 20;
+/// Of each segment: redb's own cache would grow to a gibibyte. Keys are hashes and come in no order, so a larger one helps
+/// little; what is not in it, the system has.
+const CACHE_BYTES: usize = 2 << 20;
 const MODE: u32 = 0o600;
 
 /// Why a segment cannot be used.
