@@ -62,8 +62,8 @@ impl Lab {
         let pages = sheets(if options.quick { 2000 } else { 10_000 }).await?;
         let bodies_file = folder.path().join("bodies");
         let keep = bodies_file.display().to_string();
-        // A write of its own for ten tokens: with one for each, all that is measured is the server's writes.
-        let zero = OllamaSim::start(&folder.path().join("zero"), &["--delta", "40", "--keep-bodies", &keep])?;
+        // A write of its own for twenty tokens: with one for each, or for ten, what is measured is the server's writes.
+        let zero = OllamaSim::start(&folder.path().join("zero"), &["--delta", "80", "--keep-bodies", &keep])?;
         let mut lab = Self {
             folder,
             options,

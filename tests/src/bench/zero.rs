@@ -25,7 +25,7 @@ pub(super) async fn rows(lab: &Lab) -> Result<Vec<Row>> {
     let count = lab.bodies.len().min(2000);
     clients::fixed(&lab.zero.url, &lab.bodies, 8, count).await?;
     let fixed = count as f64 / begun.elapsed().as_secs_f64();
-    let what = "no service time: requests/s, agent ÷ wrk";
+    let what = "no service time, 20 tokens a write: requests, agent ÷ wrk";
     Ok(vec![
         match ratios.is_empty() {
             true => Row::told(what, "install wrk"),
