@@ -12,10 +12,18 @@ async fn through(run: LongRun) -> Report {
     long_run(folder.path(), run).await.unwrap()
 }
 
+/// What grows by design: of each part what its manifest will say, and the caches of the journal's four segments, which are
+/// opened one after the other.
+fn kept_kib(LongRun { pages, part_pages, model }: LongRun) -> u64 {
+    let parts = (pages / part_pages) as u64;
+    parts + if model { 4 * 2048 } else { 0 }
+}
+
 fn holds(report: &Report) {
     assert!(report.max_kib() * 1024 <= 150_000_000, "the agent grew above 150 MB");
     let (early, late) = report.early_and_late_kib();
-    assert!(late <= early + early / 5, "the agent grew from {early} to {late} KiB");
+    let grows = early / 10 + kept_kib(report.run);
+    assert!(late <= early + grows, "the agent grew from {early} to {late} KiB, by more than {grows}");
     assert!(report.going_again < Duration::from_secs(10), "{:?}", report.going_again);
 }
 
