@@ -22,6 +22,8 @@ const EFFORT_PER_MENTION: usize = 16_384;
 
 /// A number of this many digits is found though letters stand before or after it: `MMSI351234567`.
 const LONG_NUMBER: usize = 6;
+/// Letters of a unit that stands before its number.
+const UNIT: usize = 4;
 
 pub(super) const NONE: u32 = u32::MAX;
 
@@ -213,6 +215,25 @@ fn slot_of(table: &[(u32, u32)], hash: u32) -> usize {
     slot
 }
 
+/// Whether a place begins or ends within a number: the end of `11,421` is no 421, nor its beginning 11. After four digits
+/// or more a mark and a digit may be another number.
+pub(super) fn is_group_of_number(page: &Folded, start: usize, end: usize) -> bool {
+    let (before, inner, after) = (&page.chars[..start], &page.chars[start..end], &page.chars[end..]);
+    let run = |digits: usize| (1..=3).contains(&digits);
+    let numeric = |c: &&char| c.is_numeric();
+    let goes_on = |mark: Option<&char>, digit: Option<&char>| {
+        matches!(mark, Some('.' | ',')) && digit.is_some_and(|c| c.is_numeric())
+    };
+    let mut left = before.iter().rev();
+    let mut right = after.iter();
+    // Behind a name with a number OCR may have joined the next cell.
+    let is_amount = inner.iter().filter(|c| c.is_alphabetic()).count() <= UNIT;
+    (run(inner.iter().take_while(numeric).count()) && goes_on(left.next(), left.next()))
+        || (is_amount
+            && run(inner.iter().rev().take_while(numeric).count())
+            && goes_on(right.next(), right.next()))
+}
+
 /// How a place hangs together with what is around it; None: it is a part of a word or number.
 fn bond(page: &Folded, start: usize, end: usize, core: &[char], identifier: bool) -> Option<u8> {
     let at = |at: usize| page.chars.get(at).copied();
@@ -241,6 +262,9 @@ fn bond(page: &Folded, start: usize, end: usize, core: &[char], identifier: bool
     let mark = |c: Option<char>| c.is_some_and(|c| matches!(c, '.' | ',' | ':' | '/' | '-'));
     let longer_left = digit(first) && mark(left) && digit(start.checked_sub(2).and_then(at));
     let longer_right = digit(last) && mark(right) && digit(at(end + 1));
+    if is_group_of_number(page, start, end) {
+        return None;
+    }
     Some(u8::from(longer_left || longer_right))
 }
 

@@ -95,6 +95,33 @@ fn nothing_is_invented() {
 }
 
 #[test]
+fn what_reads_as_another_value_is_another() {
+    use MatchKind::{Exact, Fuzzy};
+    for (label, text, words) in [
+        ("FLAG", "Flag State: Iran", "Iraq"),
+        ("FLAG", "Flag State: Austria", "Australia"),
+        ("RFMO", "by NAFO alone", "NEAFC"),
+        ("TONNAGE", "of 11,421 GT", "421 GT"),
+        ("TONNAGE", "GT 1.421,", "421"),
+        ("LENGTH", "LOA 45.305 m", "305 m"),
+        ("DATE", "on 7.3.2020", "3.2020"),
+        ("VESSEL_NAME", "the TAI PING 9 and", "TAI PING 8"),
+        ("VESSEL_NAME", "the OCEAN STAR No. 9 and", "OCEAN STAR No. 8"),
+        ("VESSEL_NAME", "ALPHA II, ALPHA III", "ALPHA I"),
+    ] {
+        let ungrounded = one(text, label, words);
+        assert!(ungrounded.is_err(), "{words} on {text}: {ungrounded:?}");
+    }
+    assert_eq!(one("Flag: Slovak1a", "FLAG", "Slovakia"), found("Slovak1a", Fuzzy));
+    assert_eq!(one("of 11,421 GT", "TONNAGE", "11,421 GT"), found("11,421 GT", Exact));
+    assert_eq!(one("1.9074729 and", "IMO", "9074729"), found("9074729", Exact));
+    assert_eq!(one("12-15 March 2020", "DATE", "15 March 2020"), found("15 March 2020", Exact));
+    assert_eq!(name("the TAI PING B and", "TAI PING 8"), found("TAI PING B", Fuzzy));
+    assert_eq!(name("the TIN SAILOR II of", "TIN SAILOR III"), found("TIN SAILOR II", Fuzzy));
+    assert_eq!(name("NUEVO PARAGUAS ll of", "NUEVO PARAGUAS II"), found("NUEVO PARAGUAS ll", Fuzzy));
+}
+
+#[test]
 fn identifiers_are_bent_only_where_their_validator_can_tell() {
     let fuzzy = |text: &str| found(text, MatchKind::Fuzzy);
     assert_eq!(one("IMO 9O74729.", "IMO", "9074729"), fuzzy("9O74729"));

@@ -9,7 +9,7 @@ use proto::labelset::{Label, Verdict};
 
 use super::super::fold::is_word;
 use super::super::fuzzy::{Fuzzy, Like};
-use super::super::page::{NONE, Sought};
+use super::super::page::{NONE, Sought, is_group_of_number};
 use super::super::shapes::NO;
 use super::super::{Bounds, MatchKind, Reason};
 use super::Placer;
@@ -56,10 +56,13 @@ impl Placer<'_> {
                 taken = true;
                 continue;
             }
+            if is_group_of_number(&self.scan.page, like.start as usize, like.end as usize) {
+                continue;
+            }
             let lost = self.lost_capitals(sought, like);
             let like = Like { cost: like.cost + lost, ..*like };
             // Words in front do not make a name of a word that is written small.
-            if !Bounds::allow(&like, spoken && lost == 0, in_order) {
+            if !Bounds::allow(&like, spoken && lost == 0, in_order) || self.is_another(sought, &like, label) {
                 continue;
             }
             let score = i32::from(like.cost) - 2 * agrees.min(12) as i32 - if in_order { 3 } else { 0 };
@@ -88,13 +91,13 @@ impl Placer<'_> {
             let core = &self.scan.words.chars[self.wanted[sought.text].core.clone()];
             core.iter().filter(read).eq(self.scan.page.chars[range.clone()].iter().filter(read))
         };
-        if let Some(label) =
-            label.filter(|label| label.identifier && best.cost > 0 && !self.says_the_same(sought, &range))
-        {
+        if best.cost > 0 && !self.says_the_same(sought, &range) {
             if !self.has_room_for_digits(sought, &range) {
                 return Err(Reason::NotFound);
             }
-            told_apart(label, sought.mention.text.trim(), &self.text[bytes.clone()])?;
+            if let Some(label) = label.filter(|label| label.identifier) {
+                told_apart(label, sought.mention.text.trim(), &self.text[bytes.clone()])?;
+            }
         }
         let (kind, similarity) = match best.cost {
             _ if self.text[bytes.clone()] == *sought.mention.text.trim() => (MatchKind::Exact, 1.0),
@@ -119,8 +122,35 @@ impl Placer<'_> {
         }
     }
 
+    /// Whether a place reads as another value of the label's than the mention, or is the name of one with another numeral:
+    /// `Iran` is no `Iraq` that was garbled, nor `ALPHA` of `ALPHA III` the `ALPHA I`.
+    fn is_another(&self, sought: &Sought<'_>, like: &Like, label: Option<&Label>) -> bool {
+        let Some(label) = label.filter(|_| like.cost > 0) else { return false };
+        let range = like.start as usize..like.end as usize;
+        if self.leaves_a_numeral(sought, &range) {
+            return true;
+        }
+        let Some(bytes) = self.scan.page.bytes(self.text, range) else { return false };
+        let valid = |text: &str| match label.check_strictly(text) {
+            Verdict::Valid(value) => Some(value),
+            _ => None,
+        };
+        valid(&self.text[bytes])
+            .is_some_and(|there| valid(sought.mention.text.trim()).is_some_and(|asked| asked != there))
+    }
+
+    /// Whether a place ends before the numeral of a name, where another one stands than was asked for.
+    fn leaves_a_numeral(&self, sought: &Sought<'_>, range: &Range<usize>) -> bool {
+        let mention = &self.scan.words.chars[self.wanted[sought.text].core.clone()];
+        let page = &self.scan.page.chars;
+        let Some(asked) = words(mention).next_back().filter(is_numeral) else { return false };
+        let there = words(&page[range.clone()]).next_back().filter(is_numeral);
+        let next = words(&page[range.end..]).next().filter(is_numeral);
+        there.is_none() && next.is_some_and(|next| next != asked)
+    }
+
     /// Whether a place has a digit, or what may stand for one, for each digit that was asked for: `July 2004` is not
-    /// `1 July 2004` whose 1 was read as a letter.
+    /// `1 July 2004` whose 1 was read as a letter, nor `TAI PING` of `TAI PING 9` the `TAI PING 8`.
     fn has_room_for_digits(&self, sought: &Sought<'_>, range: &Range<usize>) -> bool {
         let mention = &self.scan.words.chars[self.wanted[sought.text].core.clone()];
         let for_digit = |c: &char| {
@@ -146,6 +176,15 @@ impl Placer<'_> {
             _ => 0,
         }
     }
+}
+
+fn words(chars: &[char]) -> impl DoubleEndedIterator<Item = &[char]> {
+    chars.split(|c| !is_word(*c)).filter(|word| !word.is_empty())
+}
+
+/// Up to XXXIX, as they stand behind names.
+fn is_numeral(word: &&[char]) -> bool {
+    !word.is_empty() && word.iter().all(|c| matches!(c.to_ascii_lowercase(), 'i' | 'v' | 'x'))
 }
 
 /// Whether an identifier that the page reads otherwise is the mention all the same: its validator must know the
