@@ -10,7 +10,7 @@ use proto::labelset::{Labelset, WorkedExample};
 use serde_json::{Value, json};
 
 /// Most mentions in one answer. The server turns repetitions into a grammar, and refuses or dies of large ones.
-const MAX_MENTIONS: usize = 100;
+pub(crate) const MAX_MENTIONS: usize = 100;
 
 /// Longest mention, and longest context before it, in characters.
 const MAX_TEXT: usize = 160;

@@ -9,6 +9,7 @@ use crate::{
     ground::ground,
     infer::Completion,
     parse::{Parsed, Repair, Repairs, parse},
+    prompt::MAX_MENTIONS,
     validate::{Validated, validate},
 };
 
@@ -30,13 +31,21 @@ pub(super) enum Read {
     Whole(Answered, Completion),
     /// Cut or broken in its middle: better asked again. [`save`] makes of it what it can.
     Broken(Completion),
+    /// Ended by the schema, which allows so many mentions and no more: what else the piece holds is in its halves.
+    Full(Completion),
 }
 
 /// An answer that ended as it should, about a piece of page.
 pub(super) fn read(answer: Completion, piece: &str, labelset: &Labelset) -> Read {
     match parse(&answer.content) {
         Ok(parsed) if !parsed.repairs.contains_key(&Repair::Cut) => {
-            Read::Whole(placed(parsed, &answer, piece, labelset), answer)
+            let is_full = parsed.mentions.len() >= MAX_MENTIONS;
+            let answered = placed(parsed, &answer, piece, labelset);
+            // A model that says one thing over and over fills a list with what is not there.
+            match is_full && answered.spans.len() * 2 > MAX_MENTIONS {
+                true => Read::Full(answer),
+                false => Read::Whole(answered, answer),
+            }
         }
         _ => Read::Broken(answer),
     }
@@ -89,7 +98,7 @@ mod tests {
     fn whole(content: &str, piece: &str) -> Answered {
         match read(said(content), piece, &Labelset::embedded()) {
             Read::Whole(answered, _) => answered,
-            Read::Broken(_) => panic!("broken: {content}"),
+            Read::Broken(_) | Read::Full(_) => panic!("not whole: {content}"),
         }
     }
 
@@ -117,6 +126,19 @@ mod tests {
         assert_eq!((saved.mentions(), saved.lost, saved.repairs[&Repair::Cut]), (1, 1, 1));
         assert!(matches!(read(said("I found nothing."), page, &Labelset::embedded()), Read::Broken(_)));
         assert!(save(&said("I found nothing."), page, &Labelset::embedded()).is_none());
+    }
+
+    #[test]
+    fn a_list_that_the_schema_ended_is_asked_for_in_halves() {
+        let page = "Port: Vigo\n".repeat(MAX_MENTIONS + 20);
+        let list = |mentions: usize| {
+            let mention = r#"{"label": "PORT", "text": "Vigo"}"#;
+            said(&format!(r#"{{"mentions": [{}]}}"#, vec![mention; mentions].join(",")))
+        };
+        let read = |mentions, page: &str| read(list(mentions), page, &Labelset::embedded());
+        assert!(matches!(read(MAX_MENTIONS, &page), Read::Full(_)));
+        assert!(matches!(read(MAX_MENTIONS - 1, &page), Read::Whole(..)));
+        assert!(matches!(read(MAX_MENTIONS, "Port: Vigo"), Read::Whole(..)), "said over and over");
     }
 
     #[test]

@@ -23,6 +23,9 @@ use crate::{
 /// How often a piece that is too large is halved: by then it is an eighth.
 const MAX_HALVINGS: u32 = 3;
 
+/// As an answer that the token limit cut.
+const TRUNCATED: &str = "output_truncated";
+
 /// What came of asking about a piece.
 enum Asked {
     Answered(Answered, Completion),
@@ -130,6 +133,9 @@ impl OllamaEngine {
                         Some(Read::Whole(answered, completion)) => {
                             return Ok(Asked::Answered(answered, completion));
                         }
+                        Some(Read::Full(partial)) => {
+                            return Ok(Asked::Halve { times: MAX_HALVINGS, reason: TRUNCATED, partial });
+                        }
                         Some(Read::Broken(answer)) => broken = answer,
                         None => return Ok(Asked::Failed(INTERNAL_ERROR)),
                     }
@@ -156,7 +162,7 @@ impl OllamaEngine {
             Worth::Saved => self.save(kept.completion.clone(), text, meter).await,
             Worth::Whole => match self.read(kept.completion.clone(), text, meter).await? {
                 Read::Whole(answered, _) => Some(answered),
-                Read::Broken(_) => None,
+                Read::Broken(_) | Read::Full(_) => None,
             },
         }
     }

@@ -75,7 +75,7 @@ proptest! {
             let said = Completion { content: answer.clone(), ..Completion::default() };
             match read(said, &piece.text, &labelset) {
                 Read::Whole(answered, _) => model.take(&piece, answered),
-                Read::Broken(_) => prop_assert!(false, "it is whole"),
+                Read::Broken(_) | Read::Full(_) => prop_assert!(false, "it is whole"),
             }
         }
         let by_rules = Rules::new(&labelset).expect("compiles").annotate(&page).into_iter();

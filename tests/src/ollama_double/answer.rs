@@ -18,10 +18,10 @@ impl Default for Answerer {
 }
 
 impl Answerer {
-    /// `page`: a piece of one.
-    pub fn answer(&self, page: &str) -> String {
+    /// `page`: a piece of one. `most`: mentions that the schema allows.
+    pub fn answer(&self, page: &str, most: usize) -> String {
         let chars: Vec<char> = page.chars().collect();
-        let mentions = self.rules.annotate(page).into_iter().map(|span| {
+        let mentions = self.rules.annotate(page).into_iter().take(most).map(|span| {
             let before: String = chars[span.start.saturating_sub(CONTEXT)..span.start].iter().collect();
             json!({"label": span.label, "text": span.text, "before": before})
         });
@@ -62,7 +62,7 @@ mod tests {
     fn it_reads_the_agents_prompt_and_answers_as_it_is_asked() {
         let text = "Flag State: France\n~~~\nIMO No.: 4522460";
         assert_eq!(page(&Prompt::new(&Labelset::embedded()).user(text)), text);
-        let mentions = parse_answer(&Answerer::default().answer(text)).expect("an answer");
+        let mentions = parse_answer(&Answerer::default().answer(text, 100)).expect("an answer");
         let found: Vec<_> =
             mentions.iter().map(|mention| (mention.label.as_str(), mention.text.as_str())).collect();
         assert_eq!(found, [("FLAG", "France"), ("IMO", "4522460")]);

@@ -122,11 +122,13 @@ impl Reply {
             }
             _ => {}
         }
+        let most = schema.and_then(|schema| schema["properties"]["mentions"]["maxItems"].as_u64());
+        let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
         let content = match schema.filter(|schema| schema["properties"].get("mentions").is_none()) {
             Some(schema) => schema::smallest(schema).to_string(),
             None => {
                 let (page, answerer) = (request.page().to_owned(), app.answerer.clone());
-                tokio::task::spawn_blocking(move || answerer.answer(&page)).await.unwrap_or_default()
+                tokio::task::spawn_blocking(move || answerer.answer(&page, most)).await.unwrap_or_default()
             }
         };
         let content = if app.faults.untidy { answer::untidy(&content) } else { content };

@@ -50,7 +50,7 @@ async fn content(sim: &Arc<Sim>, body: &[u8], prompt: &str) -> String {
         return known.clone();
     }
     let (page, answerer) = (page(prompt).to_owned(), sim.app.answerer.clone());
-    let content = tokio::task::spawn_blocking(move || extractions(&answerer.answer(&page))).await;
+    let content = tokio::task::spawn_blocking(move || extractions(&answerer.answer(&page, usize::MAX))).await;
     let content = content.unwrap_or_default();
     lock(&sim.generated).insert(digest, content.clone());
     content

@@ -98,7 +98,7 @@ impl Sim {
         tokio::spawn(gate.clone().run());
         // What happens for the first time only is no part of a service time.
         if let Some(text) = sheets::slip(0).text {
-            app.answerer.answer(&text);
+            app.answerer.answer(&text, usize::MAX);
         }
         Ok(Arc::new(Self {
             kept: kept.map(Mutex::new),

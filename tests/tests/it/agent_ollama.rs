@@ -159,6 +159,16 @@ async fn what_was_cut_is_asked_in_halves_and_then_saved() {
 }
 
 #[tokio::test]
+async fn a_list_that_the_schema_ended_is_asked_for_in_halves() {
+    let setup = Setup::start(0, &[]).await;
+    let rows = "Flag State: France\n".repeat(150);
+    setup.batch.write_parts(&[vec![page("register", 1, &rows)]]).await.unwrap();
+    assert_eq!(setup.run(&[]).code, Some(0));
+    let [row] = &setup.ledger().await[..] else { panic!("one page") };
+    assert_eq!((row.spans, row.ungrounded, row.attempts, row.chunks), (150, 0, 3, 2));
+}
+
+#[tokio::test]
 async fn what_can_be_mended_is_mended_once_and_told() {
     let setup = Setup::start(4, &["--untidy"]).await;
     let done = setup.run(&["--json"]);
