@@ -81,6 +81,18 @@ fn call_signs_and_dates_in_many_languages() {
     }
 }
 
+/// Tons of fish are no tonnage of a vessel.
+#[test]
+fn tons_are_a_tonnage_where_it_is_said() {
+    let tonnages = |text: &str| {
+        let found = found(text).into_iter().filter(|(label, ..)| label == "TONNAGE");
+        found.map(|(_, text, _)| text).collect::<Vec<_>>()
+    };
+    assert_eq!(tonnages("Улов: 120 т минтая, 45 т трески."), Vec::<String>::new());
+    assert_eq!(tonnages("Валовая вместимость: 1420 т"), ["1420 т"]);
+    assert_eq!(tonnages("валовая вместимость 920 рег. т."), ["920 рег. т"]);
+}
+
 /// Phone numbers, sections, heads of columns and words for nothing.
 #[test]
 fn what_only_looks_like_a_value_is_none() {

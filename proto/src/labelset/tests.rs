@@ -78,7 +78,7 @@ fn every_validator_gives_one_normal_form_whatever_the_language() {
     let labelset = Labelset::embedded();
     let table: &[(&str, &str, &[&str])] = &[
         ("IMO", "9074729", &["9074729", "IMO 9074729", "9O74729"]),
-        ("MMSI", "224123450", &["224123450", "224 123 450", "MMSI: 224123450"]),
+        ("MMSI", "224123450", &["224123450", "224 123 450", "224-123-450", "MMSI: 224123450"]),
         ("CALL_SIGN", "3FRK7", &["3FRK7", "3FRK-7"]),
         (
             "DATE",
@@ -87,6 +87,8 @@ fn every_validator_gives_one_normal_form_whatever_the_language() {
                 "2024-03-07",
                 "07/03/2024",
                 "7 March 2024",
+                "Thursday, 7 March 2024",
+                "miércoles 7 de marzo de 2024",
                 "7 de marzo de 2024",
                 "7 mars 2024",
                 "7 марта 2024 г.",

@@ -147,7 +147,8 @@ fn imo(text: &str) -> Option<String> {
 }
 
 fn mmsi(text: &str, countries: &Lexicon) -> Option<String> {
-    let digits = digits_after(text, &["mmsi", "ммси"])?;
+    // By threes, as people write it.
+    let digits = digits_after(&text.replace('-', " "), &["mmsi", "ммси"])?;
     (digits.len() == 9 && countries.code(digits.get(..3)?).is_some()).then_some(digits)
 }
 
@@ -197,6 +198,64 @@ fn is_allocated(first: u8, second: u8) -> bool {
     digits.contains(&second)
 }
 
+/// In English, French, Spanish, Portuguese, German, Italian, Dutch and Russian, as they may stand before a date.
+const WEEKDAYS: [&str; 54] = [
+    "monday",
+    "tuesday",
+    "wednesday",
+    "thursday",
+    "friday",
+    "saturday",
+    "sunday",
+    "lundi",
+    "mardi",
+    "mercredi",
+    "jeudi",
+    "vendredi",
+    "samedi",
+    "dimanche",
+    "lunes",
+    "martes",
+    "miercoles",
+    "jueves",
+    "viernes",
+    "sabado",
+    "domingo",
+    "segunda",
+    "terca",
+    "quarta",
+    "quinta",
+    "sexta",
+    "feira",
+    "montag",
+    "dienstag",
+    "mittwoch",
+    "donnerstag",
+    "freitag",
+    "samstag",
+    "sonntag",
+    "lunedi",
+    "martedi",
+    "mercoledi",
+    "giovedi",
+    "venerdi",
+    "sabato",
+    "domenica",
+    "maandag",
+    "dinsdag",
+    "woensdag",
+    "donderdag",
+    "vrijdag",
+    "zaterdag",
+    "zondag",
+    "понедельник",
+    "вторник",
+    "среда",
+    "четверг",
+    "пятница",
+    "воскресенье",
+];
+
 fn date(text: &str, months: &Lexicon) -> Option<String> {
     /// The longest word that may stand between the parts without being a month: "year", "года", "del", "th".
     const FILLER: usize = 4;
@@ -211,7 +270,7 @@ fn date(text: &str, months: &Lexicon) -> Option<String> {
             return None;
         } else if let Some(code) = months.code(word).filter(|_| month.is_none()) {
             month = Some(code.parse::<u32>().ok()?);
-        } else if word.chars().count() > FILLER {
+        } else if word.chars().count() > FILLER && !WEEKDAYS.contains(&fold(word).as_str()) {
             return None;
         } else if is_for_digit(word) {
             // `1S.02.1995` is not the first of February; `1o de marzo` is the first of March.
