@@ -255,6 +255,10 @@ fn fit_lines(fit: &Fit) -> String {
             "not fitted {label}: {n} spans with a confidence, and {MIN_SPANS} are needed\n"
         ));
     }
+    if let Some(uri) = &fit.uri {
+        let instead = if fit.replaced { ", in place of the calibration that was there" } else { "" };
+        text.push_str(&format!("stored in {uri}{instead}\n"));
+    }
     text
 }
 

@@ -198,10 +198,14 @@ fn comparison(first: &Loaded, second: &Loaded) -> Comparison {
 /// Stores a calibration, if there is one; the newest stands.
 async fn store(ctx: &Ctx, report: &EvalReport, fit: &mut Fit) -> Result<(), Failure> {
     let (id, provenance) = (&report.run.batch_id, &report.run.provenance);
+    let key =
+        keys::calibration(&provenance.labelset_sha256, &provenance.prompt_sha256, &provenance.model_digest);
+    let store = ctx.store()?;
     if provenance.options.contains_key(Calibration::OPTION) {
         return Err(Failure::gate(format!(
             "batch {id} has calibrated confidences, and only raw ones can be fitted: fit a batch that was run before \
-             the calibration"
+             the calibration; or remove {}, and a batch that is run then has raw ones",
+            store.uri_of(&key)
         )));
     }
     if fit.labels.is_empty() {
@@ -216,11 +220,8 @@ async fn store(ctx: &Ctx, report: &EvalReport, fit: &mut Fit) -> Result<(), Fail
         provenance: provenance.clone(),
         labels: fit.labels.clone(),
     };
-    let key =
-        keys::calibration(&provenance.labelset_sha256, &provenance.prompt_sha256, &provenance.model_digest);
     let json = serde_json::to_vec_pretty(&calibration)
         .map_err(|error| Failure::data(format!("the calibration cannot be written as JSON: {error}")))?;
-    let store = ctx.store()?;
     fit.replaced = store.head_opt(&key).await?.is_some();
     store.put(&key, json).await?;
     fit.uri = Some(store.uri_of(&key));
