@@ -14,6 +14,9 @@ use super::super::shapes::NO;
 use super::super::{Bounds, MatchKind, Reason};
 use super::Placer;
 
+/// Characters behind a name in which its numeral stands.
+const NEAR: usize = 12;
+
 impl Placer<'_> {
     /// Gives the mentions that wait for a text the places that are most like it.
     pub fn place_alike(&mut self, waiting: &[u32], fuzzy: &Fuzzy) -> Vec<(u32, Reason)> {
@@ -145,7 +148,8 @@ impl Placer<'_> {
         let page = &self.scan.page.chars;
         let Some(asked) = words(mention).next_back().filter(is_numeral) else { return false };
         let there = words(&page[range.clone()]).next_back().filter(is_numeral);
-        let next = words(&page[range.end..]).next().filter(is_numeral);
+        let after = &page[range.end..page.len().min(range.end + NEAR)];
+        let next = words(after).next().filter(is_numeral);
         there.is_none() && next.is_some_and(|next| next != asked)
     }
 
