@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use proto::{
-    docs::{self, CommitRecord, CommitTags, Counts, FileRef, Manifest, ManifestPart, Provenance},
+    docs::{self, CommitRecord, CommitTags, Counts, Manifest, ManifestPart, Provenance},
     ids::BatchId,
     keys::{Key, PartKind},
     parquet_io::{EncodeError, encode},
@@ -102,12 +102,7 @@ async fn attempt(
         batch_id: plan.batch.clone(),
         part: part.number,
         fingerprint: plan.fingerprint.clone(),
-        pages: FileRef {
-            key: part.key.as_str().to_owned(),
-            rows: part.rows,
-            bytes: part.bytes,
-            sha256: part.sha256.clone(),
-        },
+        pages: part.file(),
         suggestions: suggestions.0,
         ledger: ledger.0,
         counts,
@@ -123,33 +118,17 @@ pub(super) fn manifest(
     batch: &BatchId,
     fingerprint: &str,
     provenance: &Provenance,
-    parts: Vec<Standing>,
+    parts: Vec<ManifestPart>,
+    counts: Counts,
 ) -> Manifest {
-    let mut counts = Counts::default();
-    parts.iter().for_each(|part| counts.add(&part.counts));
     Manifest {
         version: docs::VERSION,
         batch_id: batch.clone(),
         fingerprint: fingerprint.to_owned(),
-        parts: parts.into_iter().map(|part| part.files).collect(),
+        parts,
         counts,
         provenance: provenance.clone(),
         completed_at: now(),
-    }
-}
-
-/// What is kept of a record until the manifest is written: there may be ten thousand.
-#[derive(Debug, Clone)]
-pub(super) struct Standing {
-    pub files: ManifestPart,
-    pub counts: Counts,
-    pub etags: CommitTags,
-}
-
-impl From<CommitRecord> for Standing {
-    fn from(record: CommitRecord) -> Self {
-        let CommitRecord { part, pages, suggestions, ledger, counts, etags, .. } = record;
-        Self { files: ManifestPart { part, pages, suggestions, ledger }, counts, etags }
     }
 }
 

@@ -25,6 +25,7 @@ mod protocol;
 mod repeats;
 mod run;
 mod share;
+mod standing;
 mod stop;
 mod survey;
 

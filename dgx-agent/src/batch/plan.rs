@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use proto::{
-    docs::{self, BatchSpec, Calibration, PilotPin, Provenance},
+    docs::{self, BatchSpec, Calibration, FileRef, PilotPin, Provenance},
     hash::sha256_of_json,
     ids::BatchId,
     keys::{BatchKeys, Key, PartKind},
@@ -58,6 +58,18 @@ pub struct PartPlan {
 pub struct Shard {
     index: u32,
     of: u32,
+}
+
+impl PartPlan {
+    /// Its pages, as a record and a manifest have them.
+    pub(super) fn file(&self) -> FileRef {
+        FileRef {
+            key: self.key.as_str().to_owned(),
+            rows: self.rows,
+            bytes: self.bytes,
+            sha256: self.sha256.clone(),
+        }
+    }
 }
 
 impl Plan {

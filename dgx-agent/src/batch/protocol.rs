@@ -23,9 +23,9 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     BatchError,
-    commit::Standing,
     failpoint::{Point, reach},
     files,
+    standing::Standing,
     survey::{Survey, Vouched},
 };
 
@@ -74,6 +74,14 @@ impl Protocol<'_> {
         let Some(record) = self.read::<CommitRecord>(&key).await? else { return Ok(None) };
         if record.batch_id != *self.batch || record.fingerprint != self.fingerprint {
             return Err(self.another(&key, &record.fingerprint));
+        }
+        let files = [(PartKind::Suggestions, &record.suggestions), (PartKind::Ledger, &record.ledger)];
+        let are_its_own = |(kind, file): (_, &FileRef)| file.key == self.keys.part(kind, part).as_str();
+        if record.part != part || !files.into_iter().all(are_its_own) {
+            return Err(BatchError::Differs(format!(
+                "{} is a record of another part, or names another one's files: delete it, and run the batch again",
+                self.store.uri_of(&key)
+            )));
         }
         Ok(Some(record))
     }
@@ -180,12 +188,12 @@ impl Protocol<'_> {
         kept: Option<Standing>,
         survey: &Survey,
     ) -> Result<Option<Standing>, BatchError> {
-        if let Some(kept) = kept.filter(|kept| survey.vouches(kept) == Vouched::Right) {
+        if let Some(kept) = kept.filter(|kept| survey.vouches(part, kept) == Vouched::Right) {
             return Ok(Some(kept));
         }
         let Some(record) = self.record(part).await? else { return Ok(None) };
-        let standing = Standing::from(record.clone());
-        let right = survey.vouches(&standing) == Vouched::Right || self.heal(&record, None).await?;
+        let Some(standing) = Standing::of(&record) else { return Ok(None) };
+        let right = survey.vouches(part, &standing) == Vouched::Right || self.heal(&record, None).await?;
         Ok(right.then_some(standing))
     }
 

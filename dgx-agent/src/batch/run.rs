@@ -3,26 +3,23 @@
 //! Constraints: what is committed is not done again; a part that cannot be done is told when all others are; each step may
 //! be begun again when the store was away (`patience`).
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use proto::{
-    docs::{CommitRecord, Counts},
+    docs::{CommitRecord, Counts, ManifestPart},
     keys::BatchKeys,
     lease,
 };
 use tokio::sync::{Mutex, watch};
 
 use super::{
-    BatchError, Done, Meter, PartPlan, Pipeline, Plan, Progress, Shard, calibration,
-    commit::{self, Standing},
+    BatchError, Done, Meter, PartPlan, Pipeline, Plan, Progress, Shard, calibration, commit,
     failpoint::{Point, reach},
     lease::Leases,
     part::{self, Annotated, Budget},
     protocol::{Protocol, Settled},
+    standing::Standing,
     survey::{Survey, Vouched},
 };
 
@@ -41,8 +38,8 @@ pub(super) struct Run<'a> {
     pub turn: Arc<Mutex<()>>,
     /// Parts that are through: they are committed in their order.
     pub committed: watch::Sender<usize>,
-    /// What is committed, for the manifest.
-    kept: std::sync::Mutex<BTreeMap<u32, Standing>>,
+    /// What is committed, for the manifest: as the plan has its parts.
+    kept: std::sync::Mutex<Vec<Option<Standing>>>,
     /// Parts that are ours to do.
     pub leases: Leases,
 }
@@ -57,7 +54,7 @@ impl<'a> Run<'a> {
             budget: pipeline.budget.clone(),
             turn: Arc::default(),
             committed: watch::Sender::new(0),
-            kept: std::sync::Mutex::default(),
+            kept: std::sync::Mutex::new(vec![None; plan.parts.len()]),
             leases: Leases::new(&pipeline.store, &keys, &pipeline.identity, lease::PERIOD),
             keys,
         }
@@ -113,8 +110,7 @@ impl<'a> Run<'a> {
     /// A batch whose manifest stands, and whose files are there: without a look at its records.
     async fn complete_already(&self, survey: &Survey) -> Result<Option<Done>, BatchError> {
         let Some(manifest) = self.protocol().manifest().await? else { return Ok(None) };
-        let mut files = manifest.parts.iter().flat_map(|part| [&part.suggestions, &part.ledger]);
-        if !files.all(|file| survey.has_size(file)) {
+        if !manifest.parts.iter().all(|part| survey.has_sizes(part)) {
             tracing::warn!(batch = %self.plan.batch, "files of a complete batch are lost: their parts are done again");
             return Ok(None);
         }
@@ -143,7 +139,10 @@ impl<'a> Run<'a> {
         survey: Option<&Survey>,
     ) -> Result<Counts, BatchError> {
         let counts = record.counts.clone();
-        let wrong = survey.is_some_and(|survey| survey.vouches(&record.clone().into()) == Vouched::Wrong);
+        let is_wrong = |survey: &Survey| {
+            Standing::of(&record).is_none_or(|it| survey.vouches(part.number, &it) == Vouched::Wrong)
+        };
+        let wrong = survey.is_some_and(is_wrong);
         let protocol = self.protocol();
         let record = match wrong {
             false => record,
@@ -152,7 +151,7 @@ impl<'a> Run<'a> {
                 Settled::Lost(_) => return self.redo(None, part).await,
             },
         };
-        self.keep(record);
+        self.keep(&record);
         self.meter.committed(&Counts::default(), &counts);
         Ok(counts)
     }
@@ -168,7 +167,7 @@ impl<'a> Run<'a> {
         let record = self.patiently(|| commit::commit(self, part, annotated.clone())).await?;
         commit::drop_aside(annotated);
         let counts = record.counts.clone();
-        self.keep(record);
+        self.keep(&record);
         self.meter.committed(&told, &counts);
         Ok(counts)
     }
@@ -186,11 +185,21 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn keep(&self, record: CommitRecord) {
-        self.kept().insert(record.part, record.into());
+    fn keep(&self, record: &CommitRecord) {
+        if let Some(place) = self.place(record.part) {
+            self.all_kept()[place] = Standing::of(record);
+        }
     }
 
-    fn kept(&self) -> MutexGuard<'_, BTreeMap<u32, Standing>> {
+    fn kept(&self, part: &PartPlan) -> Option<Standing> {
+        self.all_kept()[self.place(part.number)?].clone()
+    }
+
+    fn place(&self, part: u32) -> Option<usize> {
+        self.plan.parts.binary_search_by_key(&part, |part| part.number).ok()
+    }
+
+    fn all_kept(&self) -> MutexGuard<'_, Vec<Option<Standing>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -205,10 +214,9 @@ impl<'a> Run<'a> {
         let manifest = match self.protocol().manifest().await? {
             Some(manifest) => manifest,
             None => {
-                let parts = stream::iter(all.iter()).map(|part| self.verified(part, &survey));
-                let parts = parts.buffered(LOOKS).boxed().try_collect().await?;
+                let (parts, counts) = self.all_verified(&survey).await?;
                 let Plan { batch, fingerprint, provenance, .. } = self.plan;
-                let manifest = commit::manifest(batch, fingerprint, provenance, parts);
+                let manifest = commit::manifest(batch, fingerprint, provenance, parts, counts);
                 reach(Point::Manifest, 0).await;
                 self.protocol().complete(manifest).await?
             }
@@ -218,15 +226,28 @@ impl<'a> Run<'a> {
         Ok(Done::Complete { parts: number(all.len()), counts: manifest.counts })
     }
 
+    /// All parts as the manifest has them, and the sum of their counts.
+    async fn all_verified(&self, survey: &Survey) -> Result<(Vec<ManifestPart>, Counts), BatchError> {
+        let all = stream::iter(self.plan.parts.iter());
+        let verified =
+            all.map(|part| async move { Ok::<_, BatchError>((part, self.verified(part, survey).await?)) });
+        let mut verified = verified.buffered(LOOKS).boxed();
+        let mut parts = Vec::with_capacity(self.plan.parts.len());
+        let mut counts = Counts::default();
+        while let Some((part, standing)) = verified.try_next().await? {
+            counts.add(&standing.counts);
+            parts.push(standing.in_manifest(&self.keys, part.number, part.file()));
+        }
+        Ok((parts, counts))
+    }
+
     /// A part whose files are what its record says, by now.
     async fn verified(&self, part: &PartPlan, survey: &Survey) -> Result<Standing, BatchError> {
-        let kept = self.kept().get(&part.number).cloned();
-        if let Some(standing) = self.protocol().verified(part.number, kept, survey).await? {
+        if let Some(standing) = self.protocol().verified(part.number, self.kept(part), survey).await? {
             return Ok(standing);
         }
         self.redo(None, part).await?;
-        let kept = self.kept().get(&part.number).cloned();
-        kept.ok_or_else(|| {
+        self.kept(part).ok_or_else(|| {
             BatchError::Internal(format!("part {} was committed and is not kept", part.number))
         })
     }

@@ -6,17 +6,20 @@ use std::collections::{HashMap, HashSet};
 
 use futures::TryStreamExt;
 use proto::{
-    docs::FileRef,
+    docs::ManifestPart,
     keys::{BatchKeys, PartKind},
     store::{Object, Store, StoreError},
 };
 
-use super::{BatchError, commit::Standing};
+use super::{
+    BatchError,
+    standing::{Standing, Tag, Written},
+};
 
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     commits: HashSet<u32>,
-    files: HashMap<String, Listed>,
+    files: HashMap<(PartKind, u32), Listed>,
     /// Parts of which somebody may not have published all.
     staged: HashSet<u32>,
 }
@@ -24,7 +27,7 @@ pub(super) struct Survey {
 #[derive(Debug)]
 struct Listed {
     bytes: u64,
-    etag: Option<String>,
+    etag: Option<Tag>,
 }
 
 /// What a listing says of a file that a record vouches for.
@@ -48,7 +51,8 @@ impl Survey {
         .await?;
         for kind in [PartKind::Suggestions, PartKind::Ledger] {
             each(store, &keys.parts(kind), |Object { key, bytes, etag, .. }| {
-                survey.files.insert(key.as_str().to_owned(), Listed { bytes, etag });
+                let Some(part) = keys.part_number(kind, &key) else { return };
+                survey.files.insert((kind, part), Listed { bytes, etag: etag.as_deref().map(Tag::of) });
             })
             .await?;
         }
@@ -66,22 +70,22 @@ impl Survey {
     }
 
     /// Both files of a part.
-    pub fn vouches(&self, part: &Standing) -> Vouched {
-        let (files, etags) = (&part.files, &part.etags);
-        let both = self.file(&files.suggestions, etags.suggestions.as_deref());
-        let both = both.min(self.file(&files.ledger, etags.ledger.as_deref()));
-        if self.staged.contains(&files.part) { both.min(Vouched::Unsure) } else { both }
+    pub fn vouches(&self, part: u32, standing: &Standing) -> Vouched {
+        let both = self.file(PartKind::Suggestions, part, &standing.suggestions);
+        let both = both.min(self.file(PartKind::Ledger, part, &standing.ledger));
+        if self.staged.contains(&part) { both.min(Vouched::Unsure) } else { both }
     }
 
-    /// Whether a file is there with its size.
-    pub fn has_size(&self, file: &FileRef) -> bool {
-        self.file(file, None) != Vouched::Wrong
+    /// Whether the files of a part are there with their sizes.
+    pub fn has_sizes(&self, ManifestPart { part, suggestions, ledger, .. }: &ManifestPart) -> bool {
+        let has = |kind, bytes| self.files.get(&(kind, *part)).is_some_and(|listed| listed.bytes == bytes);
+        has(PartKind::Suggestions, suggestions.bytes) && has(PartKind::Ledger, ledger.bytes)
     }
 
-    fn file(&self, file: &FileRef, etag: Option<&str>) -> Vouched {
-        match self.files.get(&file.key) {
-            Some(listed) if listed.bytes == file.bytes => match etag {
-                Some(etag) if listed.etag.as_deref() == Some(etag) => Vouched::Right,
+    fn file(&self, kind: PartKind, part: u32, written: &Written) -> Vouched {
+        match self.files.get(&(kind, part)) {
+            Some(listed) if listed.bytes == written.bytes => match written.etag {
+                Some(etag) if listed.etag == Some(etag) => Vouched::Right,
                 _ => Vouched::Unsure,
             },
             _ => Vouched::Wrong,

@@ -15,7 +15,7 @@ use super::Key;
 const ANSWERS: TableDefinition<'_, Key, &[u8]> = TableDefinition::new("answers.v1");
 /// Of each segment: redb's own cache would grow to a gibibyte. Keys are hashes and come in no order, so a larger one helps
 /// little; what is not in it, the system has.
-const CACHE_BYTES: usize = 2 << 20;
+const CACHE_BYTES: usize = 1 << 20;
 const MODE: u32 = 0o600;
 
 /// Why a segment cannot be used.

@@ -306,6 +306,41 @@ async fn contents(batch: &BatchDir) -> BTreeMap<String, Bytes> {
     stream::iter(listed).then(|object| content(object.key)).collect().await
 }
 
+/// Whoever copies records by hand must not make a part stand for another one.
+#[tokio::test]
+async fn the_record_of_another_part_is_refused_and_stays() {
+    let store = FaultyStore::default();
+    let batch = batch(&store, false).await;
+    attempt(&pipeline(&store)).await.unwrap();
+    let made = made(&batch).await.unwrap();
+    let [key, of_another] = [1, 0].map(|part| batch.keys.part(PartKind::Commits, part));
+    let right: CommitRecord = json(&batch, &key).await;
+    let another: CommitRecord = json(&batch, &of_another).await;
+    let mut mixed = right.clone();
+    mixed.ledger = another.ledger.clone();
+    let mut unhashed = right.clone();
+    unhashed.suggestions.sha256 = "nothing".into();
+
+    for (record, says) in
+        [(&another, "another part"), (&mixed, "another one's files"), (&unhashed, "cannot be made again")]
+    {
+        batch.store.put(&key, serde_json::to_vec(record).unwrap()).await.unwrap();
+        batch.store.delete(&batch.keys.manifest()).await.unwrap();
+        let there = contents(&batch).await;
+        let error = attempt(&pipeline(&store)).await.unwrap_err();
+        assert!(matches!(error, BatchError::Differs(_)), "{error:?}");
+        for says in [key.as_str(), says, "delete"] {
+            assert!(error.to_string().contains(says), "{says:?} in {error}");
+        }
+        assert_eq!(contents(&batch).await, there, "nothing is written, nothing overwritten");
+    }
+
+    batch.store.delete(&key).await.unwrap();
+    attempt(&pipeline(&store)).await.unwrap();
+    let again = e2e::campaign::made(&batch).await.unwrap();
+    assert_eq!((again.ledger, again.suggestions), (made.ledger, made.suggestions));
+}
+
 #[tokio::test]
 async fn of_10_000_parts_the_commits_are_found_by_listings() {
     const PARTS: u32 = 10_000;

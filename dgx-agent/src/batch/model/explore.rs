@@ -24,6 +24,7 @@ use super::world::{Op, SeatedStore, Way, World, lock};
 use crate::batch::{
     BatchError, commit,
     protocol::{Attempt, Protocol, Settled},
+    standing::Standing,
     survey::Survey,
 };
 
@@ -151,12 +152,12 @@ async fn agent(store: Store, made: &Made, number: usize, role: Role) -> End {
     let survey = Survey::take(&store, keys).await?;
     assert!(survey.has_commit(0), "a listing shows what was committed before it");
     if protocol.manifest().await?.is_none() {
-        let part = protocol.verified(0, Some(record.clone().into()), &survey).await?;
-        let part = part.expect("the committed rows are not lost");
-        let provenance = &record.provenance;
+        let standing = protocol.verified(0, Standing::of(&record), &survey).await?;
+        let standing = standing.expect("the committed rows are not lost");
+        let parts = vec![standing.in_manifest(keys, 0, record.pages.clone())];
         let manifest = Manifest {
             completed_at: record.committed_at,
-            ..commit::manifest(batch, FINGERPRINT, provenance, vec![part])
+            ..commit::manifest(batch, FINGERPRINT, &record.provenance, parts, standing.counts)
         };
         protocol.complete(manifest).await?;
     }
