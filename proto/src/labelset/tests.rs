@@ -89,6 +89,7 @@ fn every_validator_gives_one_normal_form_whatever_the_language() {
                 "7 March 2024",
                 "Thursday, 7 March 2024",
                 "miércoles 7 de marzo de 2024",
+                "суббота, 7 марта 2024 г.",
                 "7 de marzo de 2024",
                 "7 mars 2024",
                 "7 марта 2024 г.",

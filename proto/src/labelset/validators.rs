@@ -199,7 +199,7 @@ fn is_allocated(first: u8, second: u8) -> bool {
 }
 
 /// In English, French, Spanish, Portuguese, German, Italian, Dutch and Russian, as they may stand before a date.
-const WEEKDAYS: [&str; 54] = [
+const WEEKDAYS: [&str; 55] = [
     "monday",
     "tuesday",
     "wednesday",
@@ -253,6 +253,7 @@ const WEEKDAYS: [&str; 54] = [
     "среда",
     "четверг",
     "пятница",
+    "суббота",
     "воскресенье",
 ];
 
