@@ -129,11 +129,13 @@ impl InferError {
         }
     }
 
-    /// The same once the server has answered well: an access proxy whose token ran out is a server that is away, and
-    /// the work that is done is kept.
+    /// The same once the server has answered well: an access proxy whose token ran out, and whatever before the server
+    /// turns requests off for a while, is a server that is away, and the work that is done is kept.
     pub fn class_in_batch(&self) -> Class {
         match self {
-            Self::LoginPage { .. } => Class::Away { retry_after: None },
+            Self::LoginPage { .. } | Self::Refused { status: 401 | 403 | 404 | 405, .. } => {
+                Class::Away { retry_after: None }
+            }
             _ => self.class(),
         }
     }
@@ -276,6 +278,19 @@ mod tests {
             assert_eq!(class(status, &body), want, "{status} {error}");
         }
         assert_eq!(class(403, ""), Class::Fatal, "a foreign Host: empty body");
+    }
+
+    #[test]
+    fn what_turns_requests_off_in_mid_batch_is_waited_for_and_a_model_that_is_gone_is_not() {
+        let in_batch = |status, error: &str| {
+            let body = json!({ "error": error }).to_string();
+            InferError::from_status("http://x", Some("m"), status, None, &body).class_in_batch()
+        };
+        for status in [401, 403, 404, 405] {
+            assert_eq!(in_batch(status, "default backend"), Class::Away { retry_after: None }, "{status}");
+        }
+        assert_eq!(in_batch(404, "model 'm' not found"), Class::Fatal);
+        assert_eq!(in_batch(400, "\"m\" does not support thinking"), Class::Fatal);
     }
 
     #[test]

@@ -57,7 +57,8 @@ pub struct Faults {
     /// Take no JSON schema, whatever it is.
     #[arg(long)]
     pub refuse_schema: bool,
-    /// Answer everything with a login page, as an access proxy does: with a redirect to it, or with 200.
+    /// Answer everything with a login page, as an access proxy does: with a redirect to it, or with 200; or refuse
+    /// everything without a word.
     #[arg(long, value_name = "STATUS", num_args = 0..=1, default_missing_value = "302")]
     pub login_page: Option<LoginPage>,
     /// Answer with the login page's redirect unless the request has this id and secret of a service token.
@@ -71,13 +72,19 @@ pub struct Faults {
     chats: AtomicU64,
 }
 
-/// How an access proxy shows its login page.
+/// How an access proxy shows its login page, or what else it says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LoginPage {
     #[value(name = "302")]
     Redirect,
     #[value(name = "200")]
     Page,
+    /// As Ollama does with a foreign `Host`.
+    #[value(name = "403")]
+    Forbidden,
+    /// As a load balancer does that has lost its servers.
+    #[value(name = "404")]
+    NoBackend,
 }
 
 const ALL: &str = "18446744073709551615";
@@ -136,5 +143,7 @@ pub async fn login_page(State(app): State<App>, request: Request, handler: Handl
         None => handler.run(request).await,
         Some(LoginPage::Redirect) => (StatusCode::FOUND, to, page).into_response(),
         Some(LoginPage::Page) => page.into_response(),
+        Some(LoginPage::Forbidden) => StatusCode::FORBIDDEN.into_response(),
+        Some(LoginPage::NoBackend) => (StatusCode::NOT_FOUND, "default backend - 404").into_response(),
     }
 }

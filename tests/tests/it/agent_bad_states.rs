@@ -246,24 +246,28 @@ async fn a_part_that_cannot_be_read_in_mid_batch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_page_in_mid_batch_is_waited_out() {
-    let setup = Setup::new(6 * PART).await;
+async fn what_turns_requests_off_in_mid_batch_is_waited_out() {
+    const LOGIN: [&str; 2] =
+        ["an access proxy refused the request", "set CF_ACCESS_CLIENT_ID and CF_ACCESS_CLIENT_SECRET"];
+    let setup = Setup::new(10 * PART).await;
     let mut server = setup.server(&TWO_PARTS);
     let (_agent, mut jobs) = setup.agent(&[], &[]).await;
     jobs.submit(BATCH).await.unwrap();
-    for (status, done, next) in [("302", PART, &TWO_PARTS[..]), ("200", 3 * PART, &[])] {
+    for (status, done, next, says) in [
+        ("302", PART, &TWO_PARTS[..], LOGIN),
+        ("200", 3 * PART, &TWO_PARTS[..], LOGIN),
+        ("403", 5 * PART, &TWO_PARTS[..], ["HTTP 403", "what stands before it"]),
+        ("404", 7 * PART, &[], ["HTTP 404", "what stands before it"]),
+    ] {
         jobs.until(BATCH, |job| progress(job).pages_done >= done as u64).await.unwrap();
         drop(server);
         let proxy = setup.server(&[&format!("--login-page={status}")]);
-        let login = |job: &Batch| waits(job) && job.reason.contains("an access proxy refused the request");
+        let turned_off = |job: &Batch| waits(job) && job.reason.contains(says[0]);
         // The connections that the first one cut are told first.
-        let away = jobs.until(BATCH, |job| login(job) || job.state() != BatchState::Running).await.unwrap();
+        let away =
+            jobs.until(BATCH, |job| turned_off(job) || job.state() != BatchState::Running).await.unwrap();
         assert_eq!(away.state(), BatchState::Running, "{}", away.reason);
-        assert!(
-            away.reason.contains("set CF_ACCESS_CLIENT_ID and CF_ACCESS_CLIENT_SECRET"),
-            "{}",
-            away.reason
-        );
+        assert!(away.reason.contains(says[1]), "{}", away.reason);
         drop(proxy);
         server = setup.server(next);
     }
