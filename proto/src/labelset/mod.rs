@@ -7,6 +7,7 @@
 //! TOML ─► file (as written) ─► expand (fragments, lexicons) ─► Labelset: patterns, validators
 //! ```
 
+mod dates;
 mod expand;
 mod file;
 mod lexicon;
