@@ -11,6 +11,7 @@ use e2e::{
     batch_dir::{BatchDir, page, parts},
     campaign::made,
     faulty_store::{Fault, FaultyStore, Weather},
+    ollama_sim::audit::Made,
     soak,
 };
 use futures::{StreamExt, future, stream};
@@ -263,6 +264,24 @@ async fn five_hundred_campaigns_over_a_faulty_store() {
     );
 }
 
+/// What lies there is not this run's: it says so, and writes nothing.
+async fn is_refused_and_stays(store: &FaultyStore, batch: &BatchDir, says: &[&str]) {
+    let there = contents(batch).await;
+    let error = attempt(&pipeline(store)).await.unwrap_err();
+    assert!(matches!(error, BatchError::Differs(_)), "{error:?}");
+    for says in says {
+        assert!(error.to_string().contains(says), "{says:?} in {error}");
+    }
+    assert_eq!(contents(batch).await, there, "nothing is written, nothing overwritten");
+}
+
+async fn is_made_again_without(key: &Key, store: &FaultyStore, batch: &BatchDir, before: Made) {
+    batch.store.delete(key).await.unwrap();
+    attempt(&pipeline(store)).await.unwrap();
+    let again = made(batch).await.unwrap();
+    assert_eq!((again.ledger, again.suggestions), (before.ledger, before.suggestions));
+}
+
 #[tokio::test]
 async fn a_record_of_another_fingerprint_is_refused_and_stays() {
     let store = FaultyStore::default();
@@ -283,20 +302,12 @@ async fn a_record_of_another_fingerprint_is_refused_and_stays() {
                 batch.store.delete(&batch.keys.part(kind, 1)).await.unwrap();
             }
         }
-        let there = contents(&batch).await;
-        let error = attempt(&pipeline(&store)).await.unwrap_err();
-        assert!(matches!(error, BatchError::Differs(_)), "{error:?}");
-        for says in ["s3://faulty", key.as_str(), "fingerprint", &sha256_hex("another"), "as its parent"] {
-            assert!(error.to_string().contains(says), "{says:?} in {error}");
-        }
-        assert_eq!(contents(&batch).await, there, "nothing is written, nothing overwritten");
+        let says = ["s3://faulty", key.as_str(), "fingerprint", &sha256_hex("another"), "as its parent"];
+        is_refused_and_stays(&store, &batch, &says).await;
     }
 
     // The right one back: all is as it was.
-    batch.store.delete(&key).await.unwrap();
-    attempt(&pipeline(&store)).await.unwrap();
-    let again = e2e::campaign::made(&batch).await.unwrap();
-    assert_eq!((again.ledger, again.suggestions), (made.ledger, made.suggestions));
+    is_made_again_without(&key, &store, &batch, made).await;
 }
 
 /// Every object of the batch.
@@ -326,19 +337,10 @@ async fn the_record_of_another_part_is_refused_and_stays() {
     {
         batch.store.put(&key, serde_json::to_vec(record).unwrap()).await.unwrap();
         batch.store.delete(&batch.keys.manifest()).await.unwrap();
-        let there = contents(&batch).await;
-        let error = attempt(&pipeline(&store)).await.unwrap_err();
-        assert!(matches!(error, BatchError::Differs(_)), "{error:?}");
-        for says in [key.as_str(), says, "delete"] {
-            assert!(error.to_string().contains(says), "{says:?} in {error}");
-        }
-        assert_eq!(contents(&batch).await, there, "nothing is written, nothing overwritten");
+        is_refused_and_stays(&store, &batch, &[key.as_str(), says, "delete"]).await;
     }
 
-    batch.store.delete(&key).await.unwrap();
-    attempt(&pipeline(&store)).await.unwrap();
-    let again = e2e::campaign::made(&batch).await.unwrap();
-    assert_eq!((again.ledger, again.suggestions), (made.ledger, made.suggestions));
+    is_made_again_without(&key, &store, &batch, made).await;
 }
 
 #[tokio::test]
