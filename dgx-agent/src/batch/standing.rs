@@ -21,7 +21,7 @@ pub(super) struct Standing {
 /// A file that a record vouches for.
 #[derive(Debug, Clone)]
 pub(super) struct Written {
-    pub rows: u64,
+    rows: u64,
     pub bytes: u64,
     sha256: [u8; 32],
     pub etag: Option<Tag>,

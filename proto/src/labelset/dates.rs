@@ -6,6 +6,7 @@ use chrono::{Datelike, NaiveDate};
 
 use super::{Lexicon, fold, validators::digit_for};
 
+/// Passed over: they are in no labelset, for they give no value.
 /// In English, French, Spanish, Portuguese, German, Italian, Dutch and Russian, as they may stand before a date.
 const WEEKDAYS: [&str; 55] = [
     "monday",
